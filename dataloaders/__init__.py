@@ -1,0 +1,19 @@
+"""HDF5 RGB-D frames to network inputs: reading, transforms, sparse-depth sampling, batching."""
+
+from dataloaders.datasets import DATA_SETS, DepthDataset, KITTIDepthDataset, NYUDepthDataset
+from dataloaders.hdf5 import DataError
+from dataloaders.loader import make_loader
+from dataloaders.sampling import SAMPLERS
+from dataloaders.transforms import DEPTH_RESIZES, RGB_ENCODINGS
+
+__all__ = [
+    "DATA_SETS",
+    "DEPTH_RESIZES",
+    "RGB_ENCODINGS",
+    "SAMPLERS",
+    "DataError",
+    "DepthDataset",
+    "KITTIDepthDataset",
+    "NYUDepthDataset",
+    "make_loader",
+]

@@ -1,0 +1,1 @@
+"""What train.py and eval.py share, one file a subject."""

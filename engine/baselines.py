@@ -1,0 +1,52 @@
+"""Interpolation of the same sparse samples: what any network has to beat."""
+
+import numpy as np
+import torch
+from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from scipy.spatial import QhullError
+from torch import Tensor
+
+
+def interpolate_nearest(sparse_depth: np.ndarray) -> np.ndarray:
+    """Each pixel takes the depth of the nearest measurement.
+
+    Args:
+        sparse_depth: (H, W) metres, 0 = no measurement.
+
+    Returns:
+        (H, W) float32 metres, all 0 where there is no measurement at all.
+    """
+    points = np.argwhere(sparse_depth > 0)
+    if len(points) == 0:
+        return np.zeros_like(sparse_depth, dtype=np.float32)
+    values = sparse_depth[tuple(points.T)]
+    return NearestNDInterpolator(points, values)(*_grid(sparse_depth)).astype(np.float32)
+
+
+def interpolate_linear(sparse_depth: np.ndarray) -> np.ndarray:
+    """Linear interpolation over the Delaunay triangles of the measurements, nearest outside.
+
+    Same argument and result as `interpolate_nearest`, which it falls back to for fewer than
+    three measurements or measurements on one line.
+    """
+    nearest = interpolate_nearest(sparse_depth)
+    points = np.argwhere(sparse_depth > 0)
+    values = sparse_depth[tuple(points.T)]
+    try:
+        linear = LinearNDInterpolator(points, values)(*_grid(sparse_depth))
+    except (QhullError, ValueError):
+        return nearest
+    return np.where(np.isnan(linear), nearest, linear).astype(np.float32)
+
+
+BASELINES = {"nearest": interpolate_nearest, "linear": interpolate_linear}
+
+
+def interpolate_batch(sparse_depth: Tensor, method: str) -> Tensor:
+    """A baseline over a batch, (B, 1, H, W) metres to (B, 1, H, W) metres on the same device."""
+    maps = [BASELINES[method](image) for image in sparse_depth[:, 0].cpu().numpy()]
+    return torch.from_numpy(np.stack(maps))[:, None].to(sparse_depth.device)
+
+
+def _grid(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(np.mgrid[: image.shape[0], : image.shape[1]])

@@ -1,0 +1,176 @@
+"""Checkpoints: tensors and builtins in a file, ours or the authors', read without running it.
+
+A file of this project holds `format`, `args` (the run's settings), `epoch`, `scores` and `model`;
+`last.pth` also holds `optimizer`, `schedule`, `best_rmse`, `step` and `rng`, all a run needs to go
+on. A published `best_model.pth` is a bare state dict; it is recognised and converted.
+"""
+
+import os
+import pickle
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models import convert_released_state_dict, dead_released_keys, is_released_state_dict
+
+FORMAT = "cspn-depth 1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message is one sentence."""
+
+
+@dataclass
+class Checkpoint:
+    """A file's content in this project's terms.
+
+    model: parameter name -> tensor, for `load_state_dict(..., strict=True)`.
+    args: the run's settings by flag name; for a published file what can be told from it.
+    kind: "this project's" or "published".
+    dropped: keys of a published file that nothing reads.
+    training: optimiser, schedule and random states; empty where the file holds weights alone.
+    """
+
+    path: Path
+    model: dict[str, Tensor]
+    args: dict
+    kind: str
+    epoch: int = 0
+    dropped: list[str] = field(default_factory=list)
+    training: dict = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write `state` (tensors and builtins) to `path`, which never holds half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            torch.save({"format": FORMAT, **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def find_checkpoint(path: Path, names: tuple[str, ...] = ("best_model.pth", "last.pth")) -> Path:
+    """`path` itself, or the first of `names` in it where it is a run folder.
+
+    Raises:
+        CheckpointError: neither exists.
+    """
+    if path.is_dir():
+        for name in names:
+            if (path / name).is_file():
+                return path / name
+        raise CheckpointError(f"{path} holds no {' or '.join(names)}")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of this project or of the authors; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: unreadable, holding more than tensors and builtins, or unknown.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of tensors and plain values, which is all that is loaded"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is truncated or not a checkpoint") from error
+    if not isinstance(state, dict) or not state:
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a checkpoint")
+
+    if state.get("format") == FORMAT:
+        return Checkpoint(
+            path=path,
+            model=state["model"],
+            args=state["args"],
+            kind="this project's",
+            epoch=state["epoch"],
+            training=state if "optimizer" in state else {},
+        )
+    if "format" in state:
+        raise CheckpointError(f"{path} has format {state['format']!r}, expected {FORMAT!r}")
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} is neither this project's checkpoint nor a state dict")
+    if not is_released_state_dict(state):
+        raise CheckpointError(
+            f"{path} is a state dict of another network than the published one; its first key is "
+            f"{next(iter(state))}"
+        )
+    try:
+        model = convert_released_state_dict(state)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return Checkpoint(
+        path=path,
+        model=model,
+        args=_released_args(path, model),
+        kind="published",
+        dropped=dead_released_keys(state),
+    )
+
+
+def _released_args(path: Path, model: dict[str, Tensor]) -> dict:
+    """What a published file tells: the architecture by its width, the norm by its folder."""
+    resnet50 = model["encoder.conv2.weight"].shape[0] == 2048
+    folder = path.resolve().parent.name
+    positive = folder.startswith("nyu_pretrain_cspn") and "8norm" not in folder
+    return {
+        "arch": "resnet50" if resnet50 else "resnet18",
+        "data_set": "nyudepth" if resnet50 else "kitti",
+        "model": "cspn_unet",
+        "cspn_norm_type": "8sum_abs" if positive else "8sum",
+    }
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Fill `model` strictly.
+
+    Raises:
+        CheckpointError: a key or shape differs; the sentence names the first.
+    """
+    own, theirs = model.state_dict(), checkpoint.model
+    wrong = [k for k in own if k not in theirs or own[k].shape != theirs[k].shape]
+    wrong += [k for k in theirs if k not in own]
+    if wrong:
+        key = wrong[0]
+        shapes = [tuple(s[key].shape) if key in s else "nothing" for s in (own, theirs)]
+        raise CheckpointError(
+            f"{checkpoint.path} is a checkpoint of another network: {len(wrong)} tensors differ, "
+            f"first {key}, expected {shapes[0]}, got {shapes[1]}"
+        )
+    model.load_state_dict(theirs)
+
+
+def random_states() -> dict:
+    """Every global random state, as tensors and builtins."""
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, keys.tolist(), int(position), int(has_gauss), float(cached)],
+        "python": list(random.getstate()),
+    }
+
+
+def set_random_states(states: dict) -> None:
+    """Go on from `random_states()`."""
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))

@@ -1,0 +1,63 @@
+"""Score a network on a data set: the one loop that train.py and eval.py both use."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from engine.metrics import METRICS, depth_metrics
+from engine.progress import progress
+
+# Called with the batch (on the device) and the prediction (B, 1, H, W) in metres.
+BatchHook = Callable[[dict, Tensor], None]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loader: DataLoader,
+    device: torch.device,
+    *,
+    on_batch: BatchHook | None = None,
+    label: str = "eval",
+) -> list[dict[str, float | str]]:
+    """Run `model` over `loader` in evaluation mode.
+
+    Returns:
+        One row an image, in the loader's order: its `name` and every metric of
+        `engine.metrics.METRICS` (NaN where it has no ground truth).
+    """
+    was_training = model.training
+    model.eval()
+    names: list[str] = []
+    scores: list[dict[str, Tensor]] = []
+    for batch in progress(loader, label=label, unit="batch", leave=False):
+        batch = to_device(batch, device)
+        pred = model(batch["rgbd"])
+        scores.append(depth_metrics(pred, batch["depth"]))
+        names.extend(batch["name"])
+        if on_batch is not None:
+            on_batch(batch, pred)
+    model.train(was_training)
+    columns = {metric: torch.cat([s[metric] for s in scores]).tolist() for metric in METRICS}
+    return [
+        {"name": name, **{metric: columns[metric][i] for metric in METRICS}}
+        for i, name in enumerate(names)
+    ]
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """The batch with its tensors on `device`; names stay where they are."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
+
+
+def mean_scores(rows: list[dict[str, float | str]]) -> dict[str, float]:
+    """Metric -> mean over the images that have ground truth."""
+    scored = [row for row in rows if row["MSE"] == row["MSE"]]
+    if not scored:
+        return dict.fromkeys(METRICS, float("nan"))
+    return {metric: sum(row[metric] for row in scored) / len(scored) for metric in METRICS}

@@ -1,0 +1,135 @@
+"""Pictures of results: coloured depth, result strips, 16-bit depth files and training curves."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+LABEL_HEIGHT = 18
+GAP = 4
+
+
+def save_depth_png(path: Path, depth: np.ndarray) -> None:
+    """Write depth (H, W) in metres as a 16-bit PNG in millimetres, 0 = none, 65.535 m at most."""
+    millimetres = np.clip(np.rint(np.nan_to_num(depth) * 1000), 0, 65535).astype(np.uint16)
+    Image.fromarray(millimetres).save(path)
+
+
+def colorize(values: np.ndarray, low: float, high: float, colormap: str = "turbo") -> np.ndarray:
+    """(H, W) to (H, W, 3) uint8; exactly 0 means no measurement and is black."""
+    scaled = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    colors = matplotlib.colormaps[colormap](scaled, bytes=True)[..., :3]
+    return np.where((values != 0)[..., None], colors, 0).astype(np.uint8)
+
+
+def result_strip(
+    rgb: np.ndarray,
+    sparse_depth: np.ndarray,
+    pred: np.ndarray,
+    target: np.ndarray,
+    coarse_depth: np.ndarray | None = None,
+) -> Image.Image:
+    """Input, sparse points, (coarse depth,) prediction, ground truth and error side by side.
+
+    All depth shares one colour scale, the middle 98 % of the ground truth; its ends and the
+    error's stand under the panels. Sparse points are drawn three pixels wide, to be seen.
+
+    Args:
+        rgb: (3, H, W) in [0, 1]. The rest: (H, W) metres, 0 = no measurement.
+    """
+    known = target[target > 0]
+    low, high = np.quantile(known, (0.01, 0.99)).tolist() if known.size else (0.0, 1.0)
+    error = np.where(target > 0, np.abs(pred - target), 0)
+    worst = max(float(np.quantile(error[target > 0], 0.98)) if known.size else 1.0, 1e-3)
+
+    shown_error = np.where(target > 0, np.maximum(error, 1e-6), 0)
+    panels = [
+        ("RGB", np.rint(rgb.transpose(1, 2, 0) * 255).astype(np.uint8)),
+        ("sparse depth", colorize(_widen(sparse_depth), low, high)),
+        ("prediction", colorize(np.where(pred == 0, 1e-6, pred), low, high)),
+        ("ground truth", colorize(target, low, high)),
+        ("error", colorize(shown_error, 0.0, worst, "inferno")),
+    ]
+    if coarse_depth is not None:
+        shown = np.where(coarse_depth == 0, 1e-6, coarse_depth)
+        panels.insert(2, ("coarse depth", colorize(shown, low, high)))
+
+    height, width = target.shape
+    step = width + GAP
+    canvas = Image.new(
+        "RGB", (step * len(panels) - GAP, height + 2 * LABEL_HEIGHT), (255, 255, 255)
+    )
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    for i, (label, panel) in enumerate(panels):
+        canvas.paste(Image.fromarray(panel), (i * step, LABEL_HEIGHT))
+        draw.text((i * step + 2, 2), label, fill=(0, 0, 0), font=font)
+    # One bar under all depth panels but the error's, and the error's own.
+    bottom = height + LABEL_HEIGHT
+    _color_bar(draw, font, step, step * (len(panels) - 1) - GAP, bottom, (low, high), "turbo")
+    left = step * (len(panels) - 1)
+    _color_bar(draw, font, left, left + width, bottom, (0.0, worst), "inferno")
+    return canvas
+
+
+def _color_bar(draw, font, left, right, top, ends, colormap) -> None:
+    """A bar with its two ends written beside it, in metres."""
+    texts = [f"{end:.2f} m" for end in ends]
+    margin = 52
+    bar = np.linspace(0, 1, max(right - left - 2 * margin, 2))
+    for i, color in enumerate(matplotlib.colormaps[colormap](bar, bytes=True)[:, :3].tolist()):
+        draw.line(
+            [(left + margin + i, top + 5), (left + margin + i, top + LABEL_HEIGHT - 5)],
+            fill=tuple(color),
+        )
+    draw.text((left + 4, top + 2), texts[0], fill=(0, 0, 0), font=font)
+    draw.text((right - margin + 4, top + 2), texts[1], fill=(0, 0, 0), font=font)
+
+
+def _widen(sparse_depth: np.ndarray) -> np.ndarray:
+    """Each point as 3x3 pixels, the nearer one in front."""
+    padded = np.pad(np.where(sparse_depth > 0, sparse_depth, np.inf), 1, constant_values=np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+    nearest = windows.min(axis=(2, 3))
+    return np.where(np.isfinite(nearest), nearest, 0)
+
+
+def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> None:
+    """Loss, RMSE and learning rate over epochs, from the rows of train.csv and eval.csv."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss_axis, rmse_axis, rate_axis = figure.subplots(1, 3)
+    epochs = [row["epoch"] for row in train_rows]
+    loss_axis.plot(epochs, [row["LOSS"] for row in train_rows], "o-", ms=3, label="training")
+    loss_axis.plot(
+        [row["epoch"] for row in eval_rows],
+        [row["MAE"] for row in eval_rows],
+        "o-",
+        ms=3,
+        label="validation MAE",
+    )
+    for label, rows in (("training", train_rows), ("validation", eval_rows)):
+        rmse_axis.plot(
+            [row["epoch"] for row in rows],
+            [row["RMSE"] for row in rows],
+            "o-",
+            ms=3,
+            label=label,
+        )
+    rate_axis.step(epochs, [row["lr"] for row in train_rows], where="mid")
+    rate_axis.set_yscale("log")
+    for axis, title in (
+        (loss_axis, "L1 loss [m]"),
+        (rmse_axis, "RMSE [m]"),
+        (rate_axis, "learning rate"),
+    ):
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if axis is not rate_axis:
+            axis.legend()
+    figure.savefig(path, dpi=110)

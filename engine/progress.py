@@ -1,0 +1,20 @@
+"""Progress bars that fit a terminal and do not flood a log file."""
+
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+
+def progress(iterable: Iterable, *, label: str, unit: str, total: int | None = None, **kwargs):
+    """A tqdm bar on stderr, redrawn every ten seconds where stderr is not a terminal."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        iterable,
+        desc=label,
+        unit=unit,
+        total=total,
+        mininterval=interval,
+        dynamic_ncols=True,
+        **kwargs,
+    )

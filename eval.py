@@ -1,0 +1,174 @@
+"""Evaluate a checkpoint, ours or the authors', beside interpolation of the same samples.
+
+    bash eval_nyudepth_cspn.sh                                  # the published protocol
+    python eval.py --resume output/my_run/best_model.pth
+    python eval.py --resume output/my_run --repeat 5            # mean and deviation over 5 draws
+
+Network and data settings are read from the checkpoint; any flag given here overrides its own.
+Writes to --save_dir: eval.csv (a row an image, then the mean), summary.csv (a row a method) and
+pictures/ (input, sparse points, prediction, ground truth, error; 16-bit depth in millimetres).
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dataloaders import make_loader
+from engine import options
+from engine.baselines import BASELINES, interpolate_batch
+from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
+from engine.evaluation import evaluate, mean_scores
+from engine.failure import run_script
+from engine.metrics import METRICS
+from engine.pictures import result_strip, save_depth_png
+from engine.run_folder import format_table, write_table
+from models import build_model
+
+SHOWN = ("RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every flag of this script."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0],
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_data_options(parser)
+    options.add_model_options(parser)
+    options.add_run_options(parser, "where results go (default <run folder>/eval_result)")
+    group = parser.add_argument_group("evaluation")
+    group.add_argument(
+        "--repeat", type=int, default=1, help="sampling seeds to average over (published: 5)"
+    )
+    group.add_argument(
+        "--pictures", type=int, default=16, help="images to draw, -1 for all (default 16)"
+    )
+    group.add_argument(
+        "--baselines",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="score nearest and linear interpolation too (default yes)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.resume is None and args.best_model_dir is None:
+        raise options.OptionError("name a checkpoint: --resume CHECKPOINT (a file or a run folder)")
+    if args.repeat < 1:
+        raise options.OptionError(f"--repeat must be 1 or more, got {args.repeat}")
+    args.resume = args.resume or "auto"
+    checkpoint = load_checkpoint(find_checkpoint(options.resume_path(args, Path("output"))))
+    args = options.parse_with_checkpoint(parser, argv, checkpoint.args)
+    device = options.resolve_device(args.device)
+    torch.backends.cudnn.benchmark = True
+
+    model = build_model(**options.model_options(args)).to(device)
+    load_weights(model, checkpoint)
+    describe(checkpoint, args)
+
+    save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
+    (save_dir / "pictures").mkdir(parents=True, exist_ok=True)
+    methods: dict[str, nn.Module] = {args.model: model}
+    if args.baselines:
+        methods |= {name: Interpolation(name) for name in BASELINES}
+
+    # Every method sees the same samples; draw r of image i depends on (seed + r, i) alone.
+    means: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
+    rows: list[dict] = []
+    for repeat in range(args.repeat):
+        seed = args.seed + repeat
+        dataset = options.build_dataset(args, "val", seed=seed)
+        loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers)
+        wanted = len(dataset) if args.pictures < 0 else args.pictures
+        for name, method in methods.items():
+            draws = name == args.model and repeat == 0 and wanted > 0
+            draw = Illustrator(model, save_dir / "pictures", wanted) if draws else None
+            label = f"{name}, seed {seed}"
+            scored = evaluate(method, loader, device, on_batch=draw, label=label)
+            means[name].append(mean_scores(scored))
+            if name == args.model:
+                rows += [{"seed": seed, **row} for row in scored]
+
+    summary = [{"method": name, **average(of_repeats)} for name, of_repeats in means.items()]
+    rows.append({"seed": "all", "name": "mean"} | {m: summary[0][m] for m in METRICS})
+    write_table(save_dir / "eval.csv", rows)
+    write_table(save_dir / "summary.csv", summary)
+
+    frames = f"{len(dataset)} frames of {dataset.root}, {args.n_sample} samples"
+    print(f"\n{frames}, mean of {args.repeat} draw{'s' if args.repeat > 1 else ''}")
+    shown = [("method", *SHOWN)] if args.repeat == 1 else [("method", *SHOWN, "RMSE_std")]
+    print(format_table([{column: row[column] for column in shown[0]} for row in summary]))
+    print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")
+
+
+class Interpolation(nn.Module):
+    """A baseline behind a network's interface: it reads only the sparse depth."""
+
+    def __init__(self, method: str):
+        super().__init__()
+        self.method = method
+
+    def forward(self, rgbd: Tensor) -> Tensor:
+        """(B, 4, H, W) to (B, 1, H, W) metres."""
+        return interpolate_batch(rgbd[:, 3:4], self.method)
+
+
+class Illustrator:
+    """Draws the first `wanted` images it is handed."""
+
+    def __init__(self, model: nn.Module, folder: Path, wanted: int):
+        self.model = model
+        self.folder = folder
+        self.wanted = wanted
+
+    def __call__(self, batch: dict, pred: Tensor) -> None:
+        """Called by `evaluate` with each batch and its prediction."""
+        if int(batch["index"][0]) >= self.wanted:
+            return
+        coarse = None
+        if self.model.cspn is not None:
+            coarse, _ = self.model.coarse_depth_and_guidance(batch["rgbd"])
+        for i, index in enumerate(batch["index"].tolist()):
+            if index >= self.wanted:
+                break
+            maps = (batch["rgbd"][i, 3], pred[i, 0], batch["depth"][i, 0])
+            strip = result_strip(
+                batch["rgb"][i].cpu().numpy(),
+                *(m.cpu().numpy() for m in maps),
+                None if coarse is None else coarse[i, 0].cpu().numpy(),
+            )
+            strip.save(self.folder / f"{index:04d}_strip.png")
+            save_depth_png(self.folder / f"{index:04d}_depth.png", pred[i, 0].cpu().numpy())
+
+
+def average(of_repeats: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the repeats and, as `<metric>_std`, their deviation."""
+    columns = {m: [scores[m] for scores in of_repeats] for m in METRICS}
+    means = {m: statistics.fmean(values) for m, values in columns.items()}
+    spread = {
+        f"{m}_std": statistics.stdev(values) if len(values) > 1 else float("nan")
+        for m, values in columns.items()
+    }
+    return means | spread
+
+
+def describe(checkpoint: Checkpoint, args: argparse.Namespace) -> None:
+    """Say what was found in the file and what will be run."""
+    print(f"{checkpoint.path}: {checkpoint.kind} checkpoint, {args.model} {args.arch}", end="")
+    print(f", epoch {checkpoint.epoch}" if checkpoint.epoch else "")
+    if args.model != "unet":
+        print(f"propagation: {args.cspn_step} steps, {args.cspn_norm_type}, {args.cspn_anchor}")
+    if checkpoint.dropped:
+        print(f"dropped {len(checkpoint.dropped)} tensors that the published network never uses:")
+        print("  " + ", ".join(checkpoint.dropped))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,23 @@
+"""The depth-completion networks: ResNet encoder, up-projection decoder, CSPN refinement."""
+
+from models.network import ARCHITECTURES, DepthCompletionNet, build_model
+from models.pretrained import PretrainedError
+from models.released import (
+    convert_released_state_dict,
+    dead_released_keys,
+    export_released_state_dict,
+    is_released_state_dict,
+)
+from models.unpool import UNPOOLS
+
+__all__ = [
+    "ARCHITECTURES",
+    "UNPOOLS",
+    "DepthCompletionNet",
+    "PretrainedError",
+    "build_model",
+    "convert_released_state_dict",
+    "dead_released_keys",
+    "export_released_state_dict",
+    "is_released_state_dict",
+]

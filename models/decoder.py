@@ -1,0 +1,96 @@
+"""Up-projection decoder: four blocks, then the heads for coarse depth and guidance."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.unpool import UnpoolConv
+
+# Output channels of blocks 1..4, and the channels of the skip joined in blocks 2..4.
+DECODER_CHANNELS = {"resnet18": (256, 128, 64, 64), "resnet50": (1024, 512, 256, 64)}
+SKIP_CHANNELS = {"resnet18": (128, 64, 64), "resnet50": (512, 256, 64)}
+
+
+class UpProjection(nn.Module):
+    """Double a map: a convolved branch, joined by a skip, plus a convolved shortcut.
+
+        u = unpool(x)
+        a = relu(bn(conv5x5(u)));  a = relu(bn(conv3x3(cat(a, skip))));  a = bn(conv3x3(a))
+        out = relu(a + bn(conv5x5'(u)))
+
+    Both 5x5 convolutions read u, so they are one convolution (branch channels first, then the
+    shortcut's) with one batch normalisation.
+    """
+
+    def __init__(self, in_channels: int, channels: int, skip_channels: int, unpool: str):
+        super().__init__()
+        self.unpool_conv = UnpoolConv(in_channels, 2 * channels, kernel_size=5, unpool=unpool)
+        self.bn = nn.BatchNorm2d(2 * channels)
+        self.joins_skip = skip_channels > 0
+        if self.joins_skip:
+            self.skip_conv = _conv3x3(channels + skip_channels, channels)
+            self.skip_bn = nn.BatchNorm2d(channels)
+        self.conv = _conv3x3(channels, channels)
+        self.conv_bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
+        """(B, I, h, w), a skip of (B, S, *size) where the block has one -> (B, C, *size)."""
+        branch, shortcut = self.bn(self.unpool_conv(x, size)).chunk(2, dim=1)  # (B, C, H, W) each
+        branch = F.relu(branch)
+        if self.joins_skip:
+            branch = F.relu(self.skip_bn(self.skip_conv(torch.cat((branch, skip), dim=1))))
+        return F.relu(self.conv_bn(self.conv(branch)) + shortcut)
+
+
+class Decoder(nn.Module):
+    """Bottleneck and skips -> coarse depth and raw guidance at the input's size.
+
+    Args:
+        arch: "resnet18" or "resnet50".
+        in_channels: channels of the bottleneck.
+        guidance_channels: 8 for a 3x3 CSPN; 0 leaves the guidance head out.
+        unpool: see `UnpoolConv`.
+    """
+
+    def __init__(self, arch: str, in_channels: int, guidance_channels: int, unpool: str):
+        super().__init__()
+        # Deviation: blocks are cropped to the size of the encoder stage they mirror, but the
+        # community's KITTI network computes block 1 on every column its unpooling makes (58 at
+        # 228x912, where layer3 has 57); block 2 then crops. Its weights need the same.
+        self.keeps_first_columns = arch == "resnet18"
+        c1, c2, c3, c4 = DECODER_CHANNELS[arch]
+        s2, s3, s4 = SKIP_CHANNELS[arch]
+        self.up1 = UpProjection(in_channels, c1, 0, unpool)
+        self.up2 = UpProjection(c1, c2, s2, unpool)
+        self.up3 = UpProjection(c2, c3, s3, unpool)
+        self.up4 = UpProjection(c3, c4, s4, unpool)
+        # Both heads read the same map: channel 0 is the coarse depth, the rest the guidance.
+        self.heads = UnpoolConv(c4, 1 + guidance_channels, kernel_size=3, unpool=unpool)
+
+    def forward(
+        self,
+        bottleneck: Tensor,
+        skips: dict[str, Tensor],
+        deep_size: tuple[int, int],
+        size: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """Decode to `size`, `deep_size` being that of layer3's output.
+
+        Returns:
+            Coarse depth (B, 1, H, W) in metres and raw guidance (B, K, H, W).
+        """
+        if self.keeps_first_columns:
+            deep_size = (deep_size[0], 2 * bottleneck.shape[-1])
+        x = self.up1(bottleneck, deep_size)
+        for block, name in ((self.up2, "skip2"), (self.up3, "skip3"), (self.up4, "skip4")):
+            x = block(x, tuple(skips[name].shape[-2:]), skips[name])
+        # Metres stay in float32: bfloat16 holds 2-3 cm at 5 m.
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            out = self.heads(x.to(self.heads.weight.dtype), size)
+        return out[:, :1], out[:, 1:]
+
+
+def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv

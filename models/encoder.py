@@ -1,0 +1,48 @@
+"""ResNet-18/50 encoder over RGB and sparse depth, with torchvision's residual stages."""
+
+import torchvision
+from torch import Tensor, nn
+
+# Channels at the end of the encoder.
+ENCODER_CHANNELS = {"resnet18": 512, "resnet50": 2048}
+
+
+class Encoder(nn.Module):
+    """conv1_1, bn1, relu, maxpool, layer1..4, conv2, bn2: the release's encoder and its names.
+
+    Deviation: `bn2` is not followed by a relu, as in the release; conv1_1 has four input channels
+    and is never loaded from ImageNet.
+    """
+
+    def __init__(self, arch: str):
+        super().__init__()
+        resnet = torchvision.models.get_model(arch, weights=None)
+        channels = ENCODER_CHANNELS[arch]
+        self.conv1_1 = nn.Conv2d(4, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = resnet.bn1
+        self.relu = resnet.relu
+        self.maxpool = resnet.maxpool
+        self.layer1 = resnet.layer1
+        self.layer2 = resnet.layer2
+        self.layer3 = resnet.layer3
+        self.layer4 = resnet.layer4
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        for conv in (self.conv1_1, self.conv2):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, rgbd: Tensor) -> tuple[Tensor, dict[str, Tensor], tuple[int, int]]:
+        """Encode (B, 4, H, W).
+
+        Returns:
+            The bottleneck (B, C, H/32, W/32); the skips "skip4" (H/2, before bn1 and relu),
+            "skip3" (layer1, H/4) and "skip2" (layer2, H/8); and the (height, width) of layer3's
+            output (H/16). All sizes round up.
+        """
+        skip4 = self.conv1_1(rgbd)
+        skip3 = self.layer1(self.maxpool(self.relu(self.bn1(skip4))))
+        skip2 = self.layer2(skip3)
+        deep = self.layer3(skip2)
+        bottleneck = self.bn2(self.conv2(self.layer4(deep)))
+        skips = {"skip4": skip4, "skip3": skip3, "skip2": skip2}
+        return bottleneck, skips, tuple(deep.shape[-2:])

@@ -1,0 +1,81 @@
+"""Zero-insertion unpooling followed by a convolution, in three ways that give one result.
+
+Unpooling doubles a map: the value goes to the top left of each 2x2 cell, zeros elsewhere, then
+the bottom and right are cropped to the size of the skip connection. Three quarters of what the
+convolution after it multiplies are those zeros. The identity used here (exact, not approximate):
+
+    conv(unpool(x), weight) == conv_transpose(x, weight', stride 2), cropped
+
+with weight' = weight flipped in both axes and its channel axes exchanged. The crop may come last
+where it removes one row or column, which is zeros; values beyond it are cropped before.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+UNPOOLS = ("fused", "fast", "slow")
+
+
+class UnpoolConv(nn.Module):
+    """x2 unpooling and an odd-sized convolution without bias, (B, I, h, w) -> (B, O, H, W).
+
+    The weight is stored in the transposed layout (I, O, k, k): laying it out again at every call
+    would cost more than the fused form saves. All three modes read this one weight.
+
+    Args:
+        in_channels, out_channels: I and O.
+        kernel_size: odd; 5 in the up-projections, 3 in the heads.
+        unpool: "fused" one transposed convolution; "fast" the release's fixed transposed
+            convolution for the unpooling, then the convolution; "slow" its loop over pixels.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, unpool: str = "fused"
+    ):
+        super().__init__()
+        if unpool not in UNPOOLS:
+            raise ValueError(f"unpool must be one of {', '.join(UNPOOLS)}, got {unpool!r}")
+        self.unpool = unpool
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels, kernel_size, kernel_size))
+        # He initialisation for the taps that do not meet a zero: one in four.
+        nn.init.normal_(self.weight, std=(2 / (in_channels * kernel_size**2 / 4)) ** 0.5)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, I, h, w) to (B, O, *size), `size` = (H, W) being at most (2h, 2w)."""
+        height, width = size
+        x = x[..., : (height + 1) // 2, : (width + 1) // 2]
+        padding = self.weight.shape[-1] // 2
+        if self.unpool == "fused":
+            out = F.conv_transpose2d(x, self.weight, stride=2, padding=padding, output_padding=1)
+            return out[..., :height, :width]
+        unpooled = unpool_fast(x) if self.unpool == "fast" else unpool_slow(x)
+        return F.conv2d(
+            unpooled[..., :height, :width], to_convolution_layout(self.weight), padding=padding
+        )
+
+    def extra_repr(self) -> str:
+        in_channels, out_channels, kernel_size, _ = self.weight.shape
+        return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, unpool={self.unpool!r}"
+
+
+def to_convolution_layout(weight: Tensor) -> Tensor:
+    """Transposed layout (I, O, k, k) to convolution layout (O, I, k, k), or the other way."""
+    return weight.flip(2, 3).transpose(0, 1)
+
+
+def unpool_fast(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, 2h, 2w) as a depthwise transposed convolution with a fixed kernel."""
+    kernel = x.new_zeros(x.shape[1], 1, 2, 2)
+    kernel[:, :, 0, 0] = 1
+    return F.conv_transpose2d(x, kernel, stride=2, groups=x.shape[1])
+
+
+def unpool_slow(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, 2h, 2w), one pixel at a time: the definition."""
+    batch, channels, height, width = x.shape
+    unpooled = x.new_zeros(batch, channels, 2 * height, 2 * width)
+    for i in range(height):
+        for j in range(width):
+            unpooled[:, :, 2 * i, 2 * j] = x[:, :, i, j]
+    return unpooled

@@ -1,0 +1,215 @@
+"""Data sets: items, sampling, reproducibility, and what bad files get told."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import write_frame
+
+from dataloaders import DataError, KITTIDepthDataset, NYUDepthDataset, make_loader
+from dataloaders.hdf5 import list_frames, read_frame
+from dataloaders.sampling import sample_sparse_depth
+
+
+def test_an_item_holds_what_the_network_and_the_pictures_need(tiny_root):
+    item = NYUDepthDataset(tiny_root, "val")[1]
+    assert item["rgbd"].shape == (4, 228, 304)
+    assert item["depth"].shape == (1, 228, 304)
+    assert item["rgb"].shape == (3, 228, 304)
+    assert all(item[key].dtype == torch.float32 for key in ("rgbd", "depth", "rgb"))
+    assert item["rgb"].min() >= 0 and item["rgb"].max() <= 1
+    assert item["name"] == "val/official/00002.h5"
+    sparse, depth = item["rgbd"][3], item["depth"][0]
+    assert torch.equal(sparse[sparse > 0], depth[sparse > 0])
+    assert 400 < (sparse > 0).sum() < 600
+
+
+def test_the_draw_depends_on_seed_and_index_alone(tiny_root):
+    first = NYUDepthDataset(tiny_root, "val", seed=3)
+    again = NYUDepthDataset(tiny_root, "val", seed=3)
+    again[0]
+    assert torch.equal(first[1]["rgbd"], again[1]["rgbd"])
+    assert not torch.equal(first[1]["rgbd"], NYUDepthDataset(tiny_root, "val", seed=4)[1]["rgbd"])
+    training = NYUDepthDataset(tiny_root, "train", seed=3)
+    assert torch.equal(training[2, 5]["rgbd"], training[2, 5]["rgbd"])
+    assert not torch.equal(training[2, 5]["rgbd"], training[2, 6]["rgbd"])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_workers_and_batch_size_do_not_change_what_is_drawn(tiny_root, split):
+    dataset = NYUDepthDataset(tiny_root, split, seed=1)
+    singles = [dataset[i, 0]["rgbd"] for i in range(2)]
+    for batch_size, workers in ((1, 0), (2, 2)):
+        loader = make_loader(dataset, batch_size, num_workers=workers)
+        batches = torch.cat([batch["rgbd"] for batch in loader])
+        assert torch.equal(batches[:2], torch.stack(singles))
+
+
+def test_shuffling_depends_on_seed_and_epoch_alone(tiny_root):
+    dataset = NYUDepthDataset(tiny_root, "train")
+    loader = make_loader(dataset, 2, shuffle=True, num_workers=0, seed=1)
+    orders = {}
+    for epoch in (0, 1, 2, 0):
+        loader.sampler.epoch = epoch
+        order = list(loader.sampler)
+        assert sorted(i for i, _ in order) == list(range(len(dataset)))
+        assert all(e == epoch for _, e in order)
+        assert orders.setdefault(epoch, order) == order
+    assert len({tuple(i for i, _ in order) for order in orders.values()}) > 1
+
+
+def test_kitti_crops_and_samples_from_valid_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    depth = np.where(rng.random((375, 1242)) < 0.04, rng.uniform(5, 80, (375, 1242)), 0)
+    for split in ("train", "val"):
+        write_frame(
+            tmp_path / split / "00" / "00000-L.h5",
+            rng.integers(0, 256, (3, 375, 1242)).astype(np.uint8),
+            depth.astype(np.float32),
+        )
+    item = KITTIDepthDataset(tmp_path, "val")[0]
+    assert item["rgbd"].shape == (4, 228, 912)
+    # Over all pixels 500 samples would leave about 20.
+    assert 400 < (item["rgbd"][3] > 0).sum() < 600
+    training = KITTIDepthDataset(tmp_path, "train")[0]
+    known = training["depth"][training["depth"] > 0]
+    assert training["rgbd"].shape == (4, 228, 912)
+    assert known.min() > 5 / 1.5 - 1e-3  # no point was mixed with the zeros around it
+
+
+def test_bernoulli_samples_any_pixel_and_exact_draws_valid_ones():
+    rng = np.random.default_rng(0)
+    depth = np.full((228, 304), 2, np.float32)
+    depth[:114] = 0
+    counts = [
+        np.count_nonzero(sample_sparse_depth(depth, 500, "bernoulli", rng)) for _ in range(200)
+    ]
+    assert abs(np.mean(counts) - 250) < 6  # half the pixels are missing
+    assert abs(np.std(counts) - 15.8) < 4  # sqrt(n p (1 - p))
+    over_valid = [
+        np.count_nonzero(sample_sparse_depth(depth, 500, "bernoulli", rng, over_valid=True))
+        for _ in range(50)
+    ]
+    assert abs(np.mean(over_valid) - 500) < 15
+    exact = sample_sparse_depth(depth, 500, "exact", rng)
+    assert np.count_nonzero(exact) == 500
+    assert not exact[:114].any()
+    few = np.zeros((10, 10), np.float32)
+    few[0, :3] = 1
+    assert np.count_nonzero(sample_sparse_depth(few, 500, "exact", rng)) == 3
+    assert not sample_sparse_depth(np.zeros((5, 5), np.float32), 9, "exact", rng).any()
+    assert not sample_sparse_depth(depth, 0, "bernoulli", rng).any()
+
+
+def test_a_list_file_selects_frames_and_forgives_leading_folders(tiny_root, tmp_path):
+    listing = tmp_path / "list.csv"
+    listing.write_text(
+        "Name\ntrain/room_0001/00003.h5\n/home/somebody/data/frames/train/room_0001/00001.h5\n"
+    )
+    frames = NYUDepthDataset(tiny_root, "train", file_list=listing).frames
+    assert [f.name for f in frames] == ["00003.h5", "00001.h5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("Name\n", "is empty"),
+        ("", "no column Name"),
+        ("Path\nx.h5\n", "no column Name"),
+        ("Name\ntrain/nowhere.h5\n", "names train/nowhere.h5, which is not under"),
+        ("Name\n../../etc/passwd\n", "is not under"),
+        ("Name\n/etc/passwd\n", "is not under"),
+    ],
+)
+def test_bad_lists_get_a_sentence(tiny_root, tmp_path, text, sentence):
+    listing = tmp_path / "list.csv"
+    listing.write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        NYUDepthDataset(tiny_root, "train", file_list=listing)
+
+
+def test_missing_folders_get_a_sentence(tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        NYUDepthDataset(tmp_path / "nowhere", "train")
+    with pytest.raises(DataError, match="has no folder train/"):
+        NYUDepthDataset(tmp_path, "train")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / ".00001.h5").write_bytes(b"half written")
+    with pytest.raises(DataError, match=r"holds no \.h5 file"):
+        list_frames(tmp_path, "train")
+
+
+RGB = np.zeros((3, 480, 640), np.uint8)
+DEPTH = np.ones((480, 640), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "depth", "sentence"),
+    [
+        (RGB[0], DEPTH, r"rgb must be \(3, H, W\) uint8, got \(480, 640\) uint8"),
+        (RGB.astype(np.float32), DEPTH, "rgb must be .* got .* float32"),
+        (RGB, DEPTH[:400], r"depth must be \(480, 640\) float like rgb, got \(400, 640\)"),
+        (RGB, DEPTH.astype(np.uint16), "depth must be .* got .* uint16"),
+        (RGB, np.where(DEPTH > 0, np.nan, 0).astype(np.float32), "NaN or infinite"),
+        (RGB, DEPTH - 2, "negative values"),
+    ],
+)
+def test_frames_out_of_contract_are_named(tmp_path, rgb, depth, sentence):
+    path = write_frame(tmp_path / "frame.h5", rgb, depth)
+    with pytest.raises(DataError, match=sentence) as error:
+        read_frame(path)
+    assert str(path) in str(error.value)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    path = write_frame(tmp_path / "frame.h5", RGB, DEPTH)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 3])
+    with pytest.raises(DataError, match=r"frame\.h5 is not a readable HDF5 file"):
+        read_frame(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"frame\.h5 is not a readable HDF5 file"):
+        read_frame(path)
+    with pytest.raises(DataError, match="does not exist"):
+        read_frame(tmp_path / "nowhere.h5")
+    with h5py.File(path, "w") as file:
+        file["rgb"] = RGB
+    with pytest.raises(DataError, match="no dataset depth, only: rgb"):
+        read_frame(path)
+
+
+def test_links_out_of_a_file_are_refused(tmp_path):
+    other = write_frame(tmp_path / "other.h5", RGB, DEPTH)
+    with h5py.File(tmp_path / "frame.h5", "w") as file:
+        file["rgb"] = RGB
+        file["depth"] = h5py.ExternalLink(str(other), "depth")
+    with pytest.raises(DataError, match="link to another place"):
+        read_frame(tmp_path / "frame.h5")
+
+
+def test_a_frame_that_claims_to_be_huge_is_refused_unread(tmp_path):
+    with h5py.File(tmp_path / "frame.h5", "w") as file:
+        file.create_dataset("rgb", (3, 400_000, 400_000), np.uint8, chunks=(1, 512, 512))
+        file["depth"] = DEPTH
+    with pytest.raises(DataError, match="values, more than"):
+        read_frame(tmp_path / "frame.h5")
+
+
+def test_unknown_options_get_a_sentence(tiny_root):
+    with pytest.raises(DataError, match="sampler must be one of bernoulli, exact"):
+        NYUDepthDataset(tiny_root, "val", sampler="grid")
+    with pytest.raises(DataError, match="split must be one of train, val"):
+        NYUDepthDataset(tiny_root, "test")
+    with pytest.raises(DataError, match="must not be negative"):
+        NYUDepthDataset(tiny_root, "val", n_sample=-1)
+
+
+def test_real_frames_load_as_they_lie(real_frames):
+    nyu = NYUDepthDataset(real_frames / "nyudepth_hdf5", "train")
+    assert len(nyu) == 5
+    item = nyu[0]
+    assert 0.3 < item["depth"][item["depth"] > 0].median() < 10
+    kitti = KITTIDepthDataset(real_frames / "kitti_hdf5", "val")
+    item = kitti[0]
+    assert 350 < (item["rgbd"][3] > 0).sum() < 650
+    assert 2 < item["depth"][item["depth"] > 0].median() < 80
