@@ -75,7 +75,9 @@ def main(argv: list[str] | None = None) -> None:
 
     save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
     (save_dir / "pictures").mkdir(parents=True, exist_ok=True)
-    methods: dict[str, nn.Module] = {args.model: model}
+    refine = options.refinement(args)
+    network = "unet" if refine == "none" else f"{refine}_unet"
+    methods: dict[str, nn.Module] = {network: model}
     if args.baselines:
         methods |= {name: Interpolation(name) for name in BASELINES}
 
@@ -88,12 +90,12 @@ def main(argv: list[str] | None = None) -> None:
         loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers)
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():
-            draws = name == args.model and repeat == 0 and wanted > 0
+            draws = name == network and repeat == 0 and wanted > 0
             draw = Illustrator(model, save_dir / "pictures", wanted) if draws else None
             label = f"{name}, seed {seed}"
             scored = evaluate(method, loader, device, on_batch=draw, label=label)
             means[name].append(mean_scores(scored))
-            if name == args.model:
+            if name == network:
                 rows += [{"seed": seed, **row} for row in scored]
 
     summary = [{"method": name, **average(of_repeats)} for name, of_repeats in means.items()]
@@ -133,7 +135,7 @@ class Illustrator:
         if int(batch["index"][0]) >= self.wanted:
             return
         coarse = None
-        if self.model.cspn is not None:
+        if self.model.refinement is not None:
             coarse, _ = self.model.coarse_depth_and_guidance(batch["rgbd"])
         for i, index in enumerate(batch["index"].tolist()):
             if index >= self.wanted:
@@ -163,8 +165,11 @@ def describe(checkpoint: Checkpoint, args: argparse.Namespace) -> None:
     """Say what was found in the file and what will be run."""
     print(f"{checkpoint.path}: {checkpoint.kind} checkpoint, {args.model} {args.arch}", end="")
     print(f", epoch {checkpoint.epoch}" if checkpoint.epoch else "")
-    if args.model != "unet":
+    refine = options.refinement(args)
+    if refine == "cspn":
         print(f"propagation: {args.cspn_step} steps, {args.cspn_norm_type}, {args.cspn_anchor}")
+    else:
+        print(f"propagation: {refine}")
     if checkpoint.dropped:
         print(f"dropped {len(checkpoint.dropped)} tensors that the published network never uses:")
         print("  " + ", ".join(checkpoint.dropped))

@@ -11,6 +11,8 @@ Writes to --save_dir: args.json, train.csv and eval.csv (a row an epoch), log.js
 import argparse
 import math
 import time
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader
 from dataloaders import make_loader
 from engine import options
 from engine.checkpoint import (
+    Checkpoint,
     find_checkpoint,
     load_checkpoint,
     load_weights,
@@ -34,7 +37,7 @@ from engine.metrics import RunningMetrics, depth_metrics
 from engine.pictures import save_curves
 from engine.progress import progress
 from engine.run_folder import RunFolder
-from engine.schedule import ReduceOnPlateau
+from engine.schedule import CosineDecay, ReduceOnPlateau, build_schedule
 from models import build_model
 
 # How often the progress bar (and the check for a loss gone to NaN) reads the device.
@@ -55,6 +58,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@dataclass
+class Progress:
+    """How far a run is: epochs and steps done, lowest validation RMSE in metres."""
+
+    epoch: int = 0
+    step: int = 0
+    best_rmse: float = math.inf
+
+
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     device = options.resolve_device(args.device)
@@ -63,19 +75,16 @@ def main(argv: list[str] | None = None) -> None:
     torch.backends.cudnn.benchmark = True
 
     # Data.
-    train_set = options.build_dataset(args, "train")
-    eval_set = options.build_dataset(args, "val")
+    train_set, eval_set = options.build_training_sets(args)
     loading = {"num_workers": args.num_workers, "seed": args.seed}
     train_loader = make_loader(train_set, args.batch_size_train, shuffle=True, **loading)
     eval_loader = make_loader(eval_set, args.batch_size_eval, **loading)
 
-    # Where the run goes on, if it does.
+    # Model, optimiser, and where the run goes on, if it does.
     save_dir = Path(args.save_dir or f"output/{args.data_set}_{args.arch}_{args.model}")
-    resumed = find_resumed(args, save_dir)
-
-    # Model and optimiser.
+    checkpoint = find_resumed(args, save_dir)
     model = build_model(
-        **options.model_options(args), pretrained=args.pretrain and resumed is None
+        **options.model_options(args), pretrained=args.pretrain and checkpoint is None
     ).to(device)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -84,24 +93,14 @@ def main(argv: list[str] | None = None) -> None:
         weight_decay=args.weight_decay,
         nesterov=args.nesterov,
     )
-    schedule = ReduceOnPlateau(optimizer)
-    start_epoch, step, best_rmse = 0, 0, math.inf
-    if resumed is not None:
-        load_weights(model, resumed)
-        if state := resumed.training:
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
-            set_random_states(state["rng"])
-            start_epoch, step, best_rmse = state["epoch"], state["step"], state["best_rmse"]
-            print(f"resumed {resumed.path} after epoch {start_epoch}, best RMSE {best_rmse:.4f} m")
-        else:
-            print(f"started from the weights of {resumed.path} ({resumed.kind}); epoch 0")
+    schedule = build_schedule(args.lr_schedule, optimizer, args.num_epoch)
+    done = resume(checkpoint, model, optimizer, schedule) if checkpoint else Progress()
 
     folder = RunFolder(save_dir)
     folder.write_args(vars(args))
     for table in ("train", "eval"):
-        folder.forget_epochs(table, after=start_epoch)
-    folder.log("start", epoch=start_epoch, device=str(device), frames=len(train_set))
+        folder.forget_epochs(table, after=done.epoch)
+    folder.log("start", epoch=done.epoch, device=str(device), frames=len(train_set))
     parameters = sum(p.numel() for p in model.parameters())
     print(
         f"{args.model} {args.arch}, {parameters / 1e6:.1f} M parameters, on {device}; "
@@ -109,61 +108,42 @@ def main(argv: list[str] | None = None) -> None:
         f"run folder {save_dir}"
     )
 
-    for epoch in range(start_epoch, args.num_epoch):
-        if args.max_steps is not None and step >= args.max_steps:
+    while done.epoch < args.num_epoch:
+        steps_left = len(train_loader)
+        if args.max_steps is not None:
+            steps_left = min(steps_left, args.max_steps - done.step)
+        if steps_left <= 0:
             break
-        lr = optimizer.param_groups[0]["lr"]
-        train_loader.sampler.epoch = epoch
         started = time.perf_counter()
-        steps_left = None if args.max_steps is None else args.max_steps - step
-        train_scores, steps = train_epoch(
-            model, train_loader, optimizer, device, epoch, args.num_epoch, steps_left
-        )
-        step += steps
-        train_seconds = time.perf_counter() - started
+        train_loader.sampler.epoch = done.epoch
+        label = f"epoch {done.epoch + 1}/{args.num_epoch}"
+        train_scores = train_epoch(model, train_loader, optimizer, device, label, steps_left)
+        seconds = time.perf_counter() - started
 
-        rows = evaluate(model, eval_loader, device, label="validation")
-        scores = mean_scores(rows)
+        scores = mean_scores(evaluate(model, eval_loader, device, label="validation"))
         if not math.isfinite(scores["RMSE"]):
-            raise RunError(f"validation RMSE is {scores['RMSE']} after epoch {epoch + 1}")
+            raise RunError(f"the validation RMSE is {scores['RMSE']} in {label}; nothing was saved")
+        lr = optimizer.param_groups[0]["lr"]
         schedule.step(scores["MAE"])
-        is_best = scores["RMSE"] < best_rmse
-        best_rmse = min(best_rmse, scores["RMSE"])
 
-        state = {
-            "args": vars(args),
-            "epoch": epoch + 1,
-            "scores": scores,
-            "model": model.state_dict(),
-        }
-        if is_best:
-            save_checkpoint(save_dir / "best_model.pth", state)
-        state |= {
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "best_rmse": best_rmse,
-            "step": step,
-            "rng": random_states(),
-        }
-        folder.append_row(
-            "train", {"epoch": epoch, "lr": lr, "is_best": int(is_best)} | train_scores
-        )
-        folder.append_row("eval", {"epoch": epoch, "lr": lr, "is_best": int(is_best)} | scores)
-        save_checkpoint(save_dir / "last.pth", state)
-        save_curves(save_dir / "curves.png", folder.read_rows("train"), folder.read_rows("eval"))
-        folder.log("epoch", epoch=epoch + 1, step=step, seconds=round(train_seconds, 1), **scores)
+        is_best = scores["RMSE"] < done.best_rmse
+        done = Progress(done.epoch + 1, done.step + steps_left, min(done.best_rmse, scores["RMSE"]))
+        row = {"epoch": done.epoch, "lr": lr, "is_best": int(is_best)}
+        folder.append_row("train", row | train_scores)
+        folder.append_row("eval", row | scores)
+        save(folder, args, done, scores, is_best, model, optimizer, schedule)
+        folder.log("epoch", epoch=done.epoch, step=done.step, seconds=round(seconds, 1), **scores)
         print(
-            f"epoch {epoch + 1}/{args.num_epoch}  lr {lr:g}  loss {train_scores['LOSS']:.4f}  "
+            f"{label}  lr {lr:g}  loss {train_scores['LOSS']:.4f}  "
             f"validation RMSE {scores['RMSE']:.4f} m  MAE {scores['MAE']:.4f} m  "
-            f"REL {scores['ABS_REL']:.4f}  d1.25 {scores['DELTA1.25']:.4f}"
-            + ("  best" if is_best else "")
-            + f"  ({train_seconds:.0f} s)"
+            f"REL {scores['ABS_REL']:.4f}  d1.25 {scores['DELTA1.25']:.4f}  "
+            f"({seconds:.0f} s)" + ("  best" if is_best else "")
         )
-    folder.log("end", best_rmse=best_rmse)
-    print(f"done: best validation RMSE {best_rmse:.4f} m, in {save_dir}")
+    folder.log("end", best_rmse=done.best_rmse)
+    print(f"done: best validation RMSE {done.best_rmse:.4f} m, in {save_dir}")
 
 
-def find_resumed(args: argparse.Namespace, save_dir: Path):
+def find_resumed(args: argparse.Namespace, save_dir: Path) -> Checkpoint | None:
     """The checkpoint to go on from, None to start anew; never over another run's files."""
     last = save_dir / "last.pth"
     if args.resume is None:
@@ -172,10 +152,61 @@ def find_resumed(args: argparse.Namespace, save_dir: Path):
                 f"{save_dir} already holds a run; go on with --resume, or choose another --save_dir"
             )
         return None
-    path = options.resume_path(args, save_dir)
     if args.resume == "auto" and args.best_model_dir is None and not last.exists():
         return None
+    path = options.resume_path(args, save_dir)
     return load_checkpoint(find_checkpoint(path, ("last.pth", "best_model.pth")))
+
+
+def resume(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: ReduceOnPlateau | CosineDecay,
+) -> Progress:
+    """Put everything a run needs back; weights alone, as published files hold, start at epoch 0."""
+    load_weights(model, checkpoint)
+    state = checkpoint.training
+    if not state:
+        print(f"started from the weights of {checkpoint.path} ({checkpoint.kind}) at epoch 0")
+        return Progress()
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    set_random_states(state["rng"])
+    done = Progress(state["epoch"], state["step"], state["best_rmse"])
+    print(f"resumed {checkpoint.path} after epoch {done.epoch}, best {done.best_rmse:.4f} m")
+    return done
+
+
+def save(
+    folder: RunFolder,
+    args: argparse.Namespace,
+    done: Progress,
+    scores: dict[str, float],
+    is_best: bool,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: ReduceOnPlateau | CosineDecay,
+) -> None:
+    """Write the epoch's checkpoints and curves. The rows come first: a run that is killed before
+    last.pth is in place resumes one epoch earlier and writes them again."""
+    weights = {
+        "args": vars(args),
+        "epoch": done.epoch,
+        "scores": scores,
+        "model": model.state_dict(),
+    }
+    if is_best:
+        save_checkpoint(folder.path / "best_model.pth", weights)
+    training = {
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "step": done.step,
+        "best_rmse": done.best_rmse,
+        "rng": random_states(),
+    }
+    save_checkpoint(folder.path / "last.pth", weights | training)
+    save_curves(folder.path / "curves.png", folder.read_rows("train"), folder.read_rows("eval"))
 
 
 def train_epoch(
@@ -183,42 +214,37 @@ def train_epoch(
     loader: DataLoader,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
-    epoch: int,
-    num_epoch: int,
-    max_steps: int | None = None,
-) -> tuple[dict[str, float], int]:
-    """One pass over the loader; returns the epoch's mean LOSS and metrics, and its steps.
+    label: str,
+    steps: int,
+) -> dict[str, float]:
+    """Take `steps` steps, at most one pass over the loader; returns mean LOSS and metrics.
 
     Raises:
         RunError: the loss is no longer finite.
     """
     model.train()
-    running, loss_sum, steps = RunningMetrics(), torch.zeros((), device=device), 0
-    total = len(loader) if max_steps is None else min(len(loader), max_steps)
-    bar = progress(loader, label=f"epoch {epoch + 1}/{num_epoch}", unit="step", total=total)
-    for batch in bar:
-        if steps >= total:
-            break
-        batch = to_device(batch, device)
-        pred = model(batch["rgbd"])
-        loss = depth_loss(pred, batch["depth"])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    running, loss_sum = RunningMetrics(), torch.zeros((), device=device)
+    batches = islice(loader, steps)
+    with progress(batches, label=label, unit="step", total=steps) as bar:
+        for step, batch in enumerate(bar, start=1):
+            batch = to_device(batch, device)
+            pred = model(batch["rgbd"])
+            loss = depth_loss(pred, batch["depth"])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
 
-        loss_sum += loss.detach()
-        running.update(depth_metrics(pred, batch["depth"]))
-        steps += 1
-        if steps % LOG_INTERVAL == 0 or steps == total:
-            mean_loss = loss_sum.item() / steps
-            if not math.isfinite(mean_loss):
-                raise RunError(
-                    f"the loss is {mean_loss} in epoch {epoch + 1} by step {steps}; nothing was "
-                    "saved over the last good checkpoint, try a smaller --lr"
-                )
-            bar.set_postfix(loss=f"{mean_loss:.3f}", rmse=f"{running.means()['RMSE']:.3f}")
-    bar.close()
-    return {"LOSS": loss_sum.item() / max(steps, 1), **running.means()}, steps
+            loss_sum += loss.detach()
+            running.update(depth_metrics(pred, batch["depth"]))
+            if step % LOG_INTERVAL == 0 or step == steps:
+                mean_loss = loss_sum.item() / step
+                if not math.isfinite(mean_loss):
+                    raise RunError(
+                        f"the loss is {mean_loss} by step {step} of {label}; nothing was saved "
+                        "over the last good checkpoint, try a smaller --lr"
+                    )
+                bar.set_postfix(loss=f"{mean_loss:.3f}", rmse=f"{running.means()['RMSE']:.3f}")
+    return {"LOSS": loss_sum.item() / steps, **running.means()}
 
 
 if __name__ == "__main__":

@@ -40,6 +40,28 @@ def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[P
     return frames
 
 
+def split_scenes(frames: list[Path], share: float) -> tuple[list[Path], list[Path]]:
+    """Set whole scenes (folders) aside, so that no room is in both parts.
+
+    Args:
+        frames: of one split. share: of the scenes to hold out, 0..1; at least one where it is
+            not 0. The scenes are spread evenly over their sorted names, the same ones every time.
+
+    Returns:
+        The frames that stay and those held out, each in the given order.
+
+    Raises:
+        DataError: fewer than two scenes, or nothing would stay.
+    """
+    scenes = sorted({frame.parent for frame in frames})
+    count = max(1, round(share * len(scenes))) if share > 0 else 0
+    if count >= len(scenes):
+        raise DataError(f"cannot hold out {count} of {len(scenes)} scenes and train on the rest")
+    held_out = {scenes[i * len(scenes) // count] for i in range(count)}
+    stay = [frame for frame in frames if frame.parent not in held_out]
+    return stay, [frame for frame in frames if frame.parent in held_out]
+
+
 def _read_list(root: Path, file_list: Path) -> list[Path]:
     try:
         with file_list.open(newline="", encoding="utf-8") as stream:

@@ -7,7 +7,9 @@ import torch
 
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS, DepthDataset
-from models import ARCHITECTURES, UNPOOLS
+from dataloaders.hdf5 import split_scenes
+from engine.schedule import SCHEDULES
+from models import ARCHITECTURES, REFINEMENTS, UNPOOLS
 
 MODELS = ("cspn_unet", "unet")
 DATA_ROOTS = {"nyudepth": "data/nyudepth_hdf5", "kitti": "data/kitti_hdf5"}
@@ -55,6 +57,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("propagation")
     group.add_argument(
+        "--refine",
+        choices=REFINEMENTS,
+        default="cspn",
+        help="what refines the coarse depth; spn is the scan-line baseline (published: cspn)",
+    )
+    group.add_argument(
         "--cspn_step", type=_whole, default=24, help="propagation steps (published: 24)"
     )
     group.add_argument(
@@ -80,12 +88,22 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--nesterov", "-n", action=flag, default=False, help="Nesterov momentum (published: yes)"
     )
+    group.add_argument(
+        "--lr_schedule", choices=SCHEDULES, default="plateau", help="(published: plateau)"
+    )
     group.add_argument("--num_epoch", type=_whole, default=40, help="epochs (published: 40)")
     group.add_argument(
         "--max_steps", type=_whole, help="stop after this many steps in all (default: no limit)"
     )
     group.add_argument(
         "--batch_size_train", type=_count, default=8, help="images a step (published: 8)"
+    )
+    group.add_argument(
+        "--holdout",
+        type=_share,
+        default=0.0,
+        help="share of the training scenes that chooses the best epoch instead of the val split, "
+        "which on NYU is the test set (published: 0)",
     )
     group.add_argument(
         "--pretrain",
@@ -128,6 +146,11 @@ def parse_with_checkpoint(
     return parser.parse_args(argv)
 
 
+def refinement(args: argparse.Namespace) -> str:
+    """What refines the coarse depth: `--model unet` is `--refine none` by the release's name."""
+    return "none" if args.model == "unet" else args.refine
+
+
 def model_options(args: argparse.Namespace) -> dict:
     """Keyword arguments of `models.build_model`."""
     return {
@@ -136,12 +159,29 @@ def model_options(args: argparse.Namespace) -> dict:
         "cspn_kernel_size": args.cspn_kernel_size,
         "cspn_norm_type": args.cspn_norm_type,
         "cspn_anchor": args.cspn_anchor,
-        "refine": args.model != "unet",
+        "refine": refinement(args),
         "unpool": args.unpool,
     }
 
 
-def build_dataset(args: argparse.Namespace, split: str, seed: int | None = None) -> DepthDataset:
+def build_training_sets(args: argparse.Namespace) -> tuple[DepthDataset, DepthDataset]:
+    """The frames to train on and those that choose the best epoch: the val split, as in the
+    release, or with `--holdout` that share of the training scenes."""
+    train_set = build_dataset(args, "train")
+    if not args.holdout:
+        return train_set, build_dataset(args, "val")
+    held_out_set = build_dataset(args, "train", augment=False)
+    train_set.frames, held_out_set.frames = split_scenes(train_set.frames, args.holdout)
+    return train_set, held_out_set
+
+
+def build_dataset(
+    args: argparse.Namespace,
+    split: str,
+    *,
+    seed: int | None = None,
+    augment: bool | None = None,
+) -> DepthDataset:
     """The data set that the flags describe; `seed` overrides `args.seed`."""
     return DATA_SETS[args.data_set](
         args.data_root or DATA_ROOTS[args.data_set],
@@ -151,6 +191,7 @@ def build_dataset(args: argparse.Namespace, split: str, seed: int | None = None)
         sampler=args.sampler,
         rgb_encoding=args.rgb_encoding,
         depth_resize=args.depth_resize,
+        augment=augment,
         seed=args.seed if seed is None else seed,
     )
 

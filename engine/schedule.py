@@ -1,4 +1,6 @@
-"""The release's learning-rate schedule: x0.1 when validation MAE stops improving."""
+"""Learning-rate schedules: the release's, and one for runs too short for it."""
+
+import math
 
 from torch.optim import Optimizer
 
@@ -52,3 +54,43 @@ class ReduceOnPlateau:
         """Go on from a `state_dict`."""
         self.best = state["best"]
         self.waited = state["waited"]
+
+
+class CosineDecay:
+    """From the starting rate to 0 along half a cosine over `num_epoch` epochs.
+
+    Not the published schedule: that of the short sample run, in which nothing stops improving
+    before the end and a constant rate leaves the last epoch as good as chance has it.
+    """
+
+    def __init__(self, optimizer: Optimizer, num_epoch: int):
+        self.optimizer = optimizer
+        self.num_epoch = num_epoch
+        self.initial = [group["lr"] for group in optimizer.param_groups]
+        self.epoch = 0
+
+    def step(self, score: float) -> None:
+        """Call once an epoch; the score does not matter."""
+        self.epoch += 1
+        share = (1 + math.cos(math.pi * min(self.epoch / self.num_epoch, 1))) / 2
+        for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
+            group["lr"] = initial * share
+
+    def state_dict(self) -> dict[str, list[float] | int]:
+        """What `load_state_dict` needs to go on."""
+        return {"epoch": self.epoch, "initial": self.initial}
+
+    def load_state_dict(self, state: dict[str, list[float] | int]) -> None:
+        """Go on from a `state_dict`."""
+        self.epoch = state["epoch"]
+        self.initial = state["initial"]
+
+
+SCHEDULES = ("plateau", "cosine")
+
+
+def build_schedule(
+    name: str, optimizer: Optimizer, num_epoch: int
+) -> ReduceOnPlateau | CosineDecay:
+    """The schedule of `--lr_schedule`."""
+    return ReduceOnPlateau(optimizer) if name == "plateau" else CosineDecay(optimizer, num_epoch)

@@ -1,6 +1,6 @@
 """The depth-completion networks: ResNet encoder, up-projection decoder, CSPN refinement."""
 
-from models.network import ARCHITECTURES, DepthCompletionNet, build_model
+from models.network import ARCHITECTURES, REFINEMENTS, DepthCompletionNet, build_model
 from models.pretrained import PretrainedError
 from models.released import (
     convert_released_state_dict,
@@ -12,6 +12,7 @@ from models.unpool import UNPOOLS
 
 __all__ = [
     "ARCHITECTURES",
+    "REFINEMENTS",
     "UNPOOLS",
     "DepthCompletionNet",
     "PretrainedError",

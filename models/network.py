@@ -9,21 +9,23 @@ from cspn import CSPN
 from models.decoder import Decoder
 from models.encoder import ENCODER_CHANNELS, Encoder
 from models.pretrained import load_imagenet_encoder
+from models.spn import SPN
 
 ARCHITECTURES = tuple(ENCODER_CHANNELS)
+REFINEMENTS = ("cspn", "spn", "none")
 MIN_SIZE = 32
 
 
 class DepthCompletionNet(nn.Module):
-    """The UNet, refined by `cspn` where one is given. Build it with `build_model`."""
+    """The UNet, refined by `refinement` where one is given. Build it with `build_model`."""
 
-    def __init__(self, arch: str, cspn: CSPN | None, unpool: str = "fused"):
+    def __init__(self, arch: str, refinement: CSPN | SPN | None, unpool: str = "fused"):
         super().__init__()
         self.arch = arch
         self.encoder = Encoder(arch)
-        guidance_channels = cspn.guidance_channels if cspn is not None else 0
+        guidance_channels = refinement.guidance_channels if refinement is not None else 0
         self.decoder = Decoder(arch, ENCODER_CHANNELS[arch], guidance_channels, unpool)
-        self.cspn = cspn
+        self.refinement = refinement
 
     def forward(self, rgbd: Tensor) -> Tensor:
         """(B, 4, H, W): encoded RGB and sparse depth in metres, 0 = no measurement.
@@ -35,13 +37,13 @@ class DepthCompletionNet(nn.Module):
             ValueError: not four channels, or an image smaller than 32x32.
         """
         coarse_depth, guidance = self.coarse_depth_and_guidance(rgbd)
-        if self.cspn is None:
+        if self.refinement is None:
             return coarse_depth
-        return self.cspn(guidance, coarse_depth, rgbd[:, 3:4])
+        return self.refinement(guidance, coarse_depth, rgbd[:, 3:4])
 
     def coarse_depth_and_guidance(self, rgbd: Tensor) -> tuple[Tensor, Tensor]:
-        """What the UNet hands to CSPN: (B, 1, H, W) metres and the raw (B, K, H, W) guidance
-        (K = 0 without CSPN). Same input and errors as `forward`."""
+        """What the UNet hands to the refinement: (B, 1, H, W) metres and the raw (B, K, H, W)
+        guidance (K = 0 without one). Same input and errors as `forward`."""
         if rgbd.dim() != 4 or rgbd.shape[1] != 4:
             raise ValueError(f"rgbd must be (B, 4, H, W), got shape {tuple(rgbd.shape)}")
         size = tuple(rgbd.shape[-2:])
@@ -58,7 +60,7 @@ def build_model(
     cspn_kernel_size: int = 3,
     cspn_norm_type: str = "8sum",
     cspn_anchor: str = "coarse",
-    refine: bool = True,
+    refine: bool | str = True,
     unpool: str = "fused",
     pretrained: bool = False,
 ) -> DepthCompletionNet:
@@ -68,7 +70,8 @@ def build_model(
         arch: "resnet50" (published for NYU) or "resnet18" (the community's for KITTI).
         cspn_steps, cspn_kernel_size, cspn_norm_type, cspn_anchor: see `cspn.CSPN`; the published
             values are 24, 3, "8sum" (or "8sum_abs") and "coarse".
-        refine: False gives the UNet alone.
+        refine: True or "cspn"; "spn" for the scan-line baseline (`models.spn`); False or "none"
+            for the UNet alone.
         unpool: "fused" (default), or the release's "fast" or "slow"; one result, one checkpoint.
         pretrained: start bn1 and layer1..4 from ImageNet weights (`pretrained/<arch>.pth`, else
             torchvision's download).
@@ -79,8 +82,15 @@ def build_model(
     """
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch must be one of {', '.join(ARCHITECTURES)}, got {arch!r}")
-    cspn = CSPN(cspn_steps, cspn_kernel_size, cspn_norm_type, cspn_anchor) if refine else None
-    model = DepthCompletionNet(arch, cspn, unpool)
+    refine = {True: "cspn", False: "none"}.get(refine, refine)
+    if refine not in REFINEMENTS:
+        raise ValueError(f"refine must be one of {', '.join(REFINEMENTS)}, got {refine!r}")
+    refinement = None
+    if refine == "cspn":
+        refinement = CSPN(cspn_steps, cspn_kernel_size, cspn_norm_type, cspn_anchor)
+    elif refine == "spn":
+        refinement = SPN(cspn_anchor)
+    model = DepthCompletionNet(arch, refinement, unpool)
     if pretrained:
         load_imagenet_encoder(model.encoder, arch)
     return model

@@ -1,5 +1,7 @@
 """Data sets: items, sampling, reproducibility, and what bad files get told."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from conftest import write_frame
 
 from dataloaders import DataError, KITTIDepthDataset, NYUDepthDataset, make_loader
-from dataloaders.hdf5 import list_frames, read_frame
+from dataloaders.hdf5 import list_frames, read_frame, split_scenes
 from dataloaders.sampling import sample_sparse_depth
 
 
@@ -126,6 +128,18 @@ def test_bad_lists_get_a_sentence(tiny_root, tmp_path, text, sentence):
     listing.write_text(text)
     with pytest.raises(DataError, match=sentence):
         NYUDepthDataset(tiny_root, "train", file_list=listing)
+
+
+def test_whole_scenes_are_held_out():
+    frames = [Path(f"train/scene_{s:02d}/{i}.h5") for s in range(40) for i in range(3)]
+    stay, held_out = split_scenes(frames, 0.05)
+    assert len(held_out) == 6 and len(stay) == 114
+    assert not {f.parent for f in stay} & {f.parent for f in held_out}
+    assert split_scenes(frames, 0.05) == (stay, held_out)
+    assert len({f.parent for f in split_scenes(frames, 0.001)[1]}) == 1
+    assert split_scenes(frames, 0.0) == (frames, [])
+    with pytest.raises(DataError, match="cannot hold out 1 of 1 scenes"):
+        split_scenes(frames[:2], 0.5)
 
 
 def test_missing_folders_get_a_sentence(tmp_path):

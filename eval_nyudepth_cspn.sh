@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Evaluate the NYU networks by the published protocol: 500 samples, batch 1, mean of 5 draws.
+#   README table rows "CSPN, 8sum" (RMSE 0.1172 m) and "CSPN, 8sum_abs" (RMSE 0.1169 m)
+#
+#   bash eval_nyudepth_cspn.sh                 # the 8sum network
+#   bash eval_nyudepth_cspn.sh 8sum_abs        # the positive-affinity network
+#
+# The checkpoint is best_model.pth in the published run folder, the authors' file or one trained
+# here; where that folder holds none, the sample run of train_cspn_nyu.sh is evaluated. The images
+# are data/nyudepth_hdf5 where it exists, the sample rooms otherwise.
+# Further arguments are handed to eval.py and win:  bash eval_nyudepth_cspn.sh --repeat 1
+set -euo pipefail
+cd "$(dirname "$0")"
+source engine/environment.sh
+
+run=output/nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40
+case "${1:-8sum}" in
+    8sum_abs) norm_type=8sum_abs; shift ;;
+    8sum) norm_type=8sum; run="${run}_8norm"; [ $# -eq 0 ] || shift ;;
+    *) norm_type=8sum; run="${run}_8norm" ;;
+esac
+protocol=(
+    --n_sample 500
+    --sampler bernoulli
+    --batch_size_eval 1
+    --repeat 5
+)
+if [ -f "$run/best_model.pth" ]; then
+    protocol+=(--cspn_norm_type "$norm_type")
+else
+    echo "No best_model.pth in $run: evaluating the sample run."
+    run=output/sample_rooms_resnet18
+    [ -d "$run" ] || run=output/sample_rooms_resnet50
+fi
+root=data/nyudepth_hdf5
+if [ ! -d "$root" ]; then
+    echo "No data/nyudepth_hdf5: the images are the BUILT-IN SAMPLE ROOMS, not NYU Depth v2."
+    root=data/sample_rooms
+    "$PYTHON" -m dataloaders.rooms --root "$root"
+fi
+exec "$PYTHON" eval.py --resume "$run" --data_root "$root" "${protocol[@]}" "$@"

@@ -1,0 +1,325 @@
+"""train.py and eval.py as a user runs them, and every flag the shell scripts pass."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_frame, write_frames
+from golden_weights import golden_state_dict
+from PIL import Image
+
+import eval as eval_script
+import train as train_script
+from engine.metrics import METRICS
+from models import build_model, convert_released_state_dict
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["--arch", "resnet18", "--cspn_step", "4", "--batch_size_train", "2", "--num_workers", "0"]
+
+
+def train(*flags):
+    train_script.main([*SMALL, *map(str, flags)])
+
+
+def evaluate(*flags):
+    eval_script.main(["--num_workers", "0", *map(str, flags)])
+
+
+def read_csv(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def run(tiny_root, tmp_path_factory):
+    """A finished run of two epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "two_epochs"
+    train("--data_root", tiny_root, "--save_dir", folder, "--num_epoch", 2, "--nesterov")
+    return folder
+
+
+def test_a_run_leaves_every_file_it_promises(run):
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "args.json",
+        "best_model.pth",
+        "curves.png",
+        "eval.csv",
+        "last.pth",
+        "log.jsonl",
+        "train.csv",
+    }
+    for table in ("train", "eval"):
+        rows = read_csv(run / f"{table}.csv")
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        assert set(METRICS) | {"lr", "is_best"} <= rows[0].keys()
+        assert rows[0]["is_best"] == "1"
+        assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    assert json.loads((run / "args.json").read_text())["args"]["nesterov"] is True
+    events = [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert events == ["start", "epoch", "epoch", "end"]
+
+
+def test_training_reduces_the_training_loss(run):
+    losses = [float(row["LOSS"]) for row in read_csv(run / "train.csv")]
+    assert losses[1] < losses[0]
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(run, tiny_root, tmp_path):
+    flags = ["--data_root", tiny_root, "--save_dir", tmp_path / "run", "--nesterov"]
+    train(*flags, "--num_epoch", 1)
+    train(*flags, "--num_epoch", 2, "--resume")
+    whole = torch.load(run / "last.pth", weights_only=True)
+    resumed = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
+    for key, value in whole["model"].items():
+        assert torch.equal(value, resumed["model"][key]), key
+    for index, state in whole["optimizer"]["state"].items():
+        buffer = resumed["optimizer"]["state"][index]["momentum_buffer"]
+        assert torch.equal(state["momentum_buffer"], buffer)
+    assert resumed["schedule"] == whole["schedule"]
+    assert resumed["best_rmse"] == whole["best_rmse"]
+    for table in ("train.csv", "eval.csv"):
+        assert (run / table).read_text() == (tmp_path / "run" / table).read_text()
+
+
+def test_a_run_is_never_overwritten_without_being_told(run, tiny_root):
+    from engine.options import OptionError
+
+    with pytest.raises(OptionError, match="already holds a run; go on with --resume"):
+        train("--data_root", tiny_root, "--save_dir", run)
+
+
+def test_max_steps_ends_a_run_early(tiny_root, tmp_path):
+    train("--data_root", tiny_root, "--save_dir", tmp_path, "--max_steps", 1)
+    assert torch.load(tmp_path / "last.pth", weights_only=True)["step"] == 1
+
+
+def test_evaluation_reads_its_settings_from_the_checkpoint(run, tiny_root, capsys):
+    evaluate("--resume", run / "best_model.pth", "--pictures", 1)
+    text = capsys.readouterr().out
+    assert "this project's checkpoint, cspn_unet resnet18" in text
+    assert "propagation: 4 steps, 8sum, coarse" in text
+    result = run / "eval_result"
+    rows = read_csv(result / "eval.csv")
+    assert [row["name"] for row in rows] == [
+        "val/official/00001.h5",
+        "val/official/00002.h5",
+        "mean",
+    ]
+    for metric in METRICS:
+        mean = np.mean([float(row[metric]) for row in rows[:2]])
+        assert float(rows[2][metric]) == pytest.approx(mean, rel=1e-4)
+    summary = {row["method"]: row for row in read_csv(result / "summary.csv")}
+    assert set(summary) == {"cspn_unet", "nearest", "linear"}
+    # The run's own validation and this evaluation are one protocol.
+    best = min(read_csv(run / "eval.csv"), key=lambda row: float(row["RMSE"]))
+    assert float(summary["cspn_unet"]["RMSE"]) == pytest.approx(float(best["RMSE"]), rel=1e-5)
+    assert sorted(p.name for p in (result / "pictures").iterdir()) == [
+        "0000_depth.png",
+        "0000_strip.png",
+    ]
+    assert np.array(Image.open(result / "pictures" / "0000_depth.png")).shape == (228, 304)
+
+
+def test_repeats_give_mean_and_deviation_over_sampling_seeds(run, tmp_path):
+    evaluate("--resume", run, "--repeat", 2, "--pictures", 0, "--save_dir", tmp_path)
+    rows = read_csv(tmp_path / "eval.csv")
+    assert [row["seed"] for row in rows] == ["0", "0", "1", "1", "all"]
+    per_seed = [np.mean([float(r["RMSE"]) for r in rows if r["seed"] == s]) for s in "01"]
+    summary = {row["method"]: row for row in read_csv(tmp_path / "summary.csv")}["cspn_unet"]
+    assert float(summary["RMSE"]) == pytest.approx(np.mean(per_seed), rel=1e-4)
+    assert float(summary["RMSE_std"]) == pytest.approx(np.std(per_seed, ddof=1), rel=0.02)
+    assert float(summary["RMSE_std"]) > 0
+
+
+def test_batch_size_does_not_change_the_scores(run, tmp_path):
+    for size in (1, 2):
+        flags = ["--resume", run, "--pictures", 0, "--batch_size_eval", size, "--no-baselines"]
+        evaluate(*flags, "--save_dir", tmp_path / str(size))
+    one, two = (read_csv(tmp_path / size / "eval.csv") for size in "12")
+    for a, b in zip(one, two, strict=True):
+        assert float(a["RMSE"]) == pytest.approx(float(b["RMSE"]), rel=1e-4)
+
+
+def test_published_files_and_ours_score_the_same(tiny_root, tmp_path, capsys):
+    state = golden_state_dict("resnet18", dead=True)
+    published = tmp_path / "published" / "best_model.pth"
+    published.parent.mkdir()
+    torch.save({f"module.{key}": value for key, value in state.items()}, published)
+    from engine.checkpoint import save_checkpoint
+
+    model = build_model("resnet18")
+    model.load_state_dict(convert_released_state_dict(state))
+    args = {"arch": "resnet18", "data_root": str(tiny_root)}
+    save_checkpoint(
+        tmp_path / "ours" / "best_model.pth",
+        {"args": args, "epoch": 1, "scores": {}, "model": model.state_dict()},
+    )
+    common = ["--data_set", "nyudepth", "--pictures", 0, "--no-baselines"]
+    evaluate("--resume", published, "--data_root", tiny_root, *common)
+    assert "published checkpoint" in (text := capsys.readouterr().out)
+    assert "module.conv3.weight" in text
+    evaluate("--resume", tmp_path / "ours", *common)
+    results = [
+        (tmp_path / folder / "eval_result" / "eval.csv").read_text()
+        for folder in ("published", "ours")
+    ]
+    assert results[0] == results[1]
+
+
+def test_the_unet_alone_trains_and_evaluates(tiny_root, tmp_path):
+    train("--data_root", tiny_root, "--save_dir", tmp_path, "--model", "unet", "--max_steps", 1)
+    evaluate("--resume", tmp_path, "--pictures", 1)
+    assert {row["method"] for row in read_csv(tmp_path / "eval_result" / "summary.csv")} == {
+        "unet",
+        "nearest",
+        "linear",
+    }
+
+
+@pytest.mark.parametrize(
+    ("data_set", "folder"), [("nyudepth", "nyudepth_hdf5"), ("kitti", "kitti_hdf5")]
+)
+def test_training_and_evaluation_run_on_the_real_frames(real_frames, tmp_path, data_set, folder):
+    root = real_frames / folder
+    flags = ["--data_set", data_set, "--data_root", root, "--save_dir", tmp_path]
+    train(*flags, "--num_epoch", 1, "--max_steps", 2)
+    evaluate("--resume", tmp_path, "--pictures", 1)
+    summary = {r["method"]: r for r in read_csv(tmp_path / "eval_result" / "summary.csv")}
+    assert float(summary["linear"]["RMSE"]) > 0
+    assert (tmp_path / "eval_result" / "pictures" / "0000_strip.png").is_file()
+
+
+def script_flags(script, array):
+    """The flags a shell array of the script holds, word by word."""
+    text = (ROOT / script).read_text()
+    block = re.search(rf"^{array}=\(\n(.*?)^\)", text, re.DOTALL | re.MULTILINE)
+    return block.group(1).split()
+
+
+@pytest.mark.parametrize(
+    ("script", "array", "parser"),
+    [
+        ("train_cspn_nyu.sh", "published", train_script.build_parser),
+        ("train_cspn_nyu.sh", "small", train_script.build_parser),
+        ("eval_nyudepth_cspn.sh", "protocol", eval_script.build_parser),
+    ],
+)
+def test_every_flag_of_the_shell_scripts_parses(script, array, parser):
+    flags = script_flags(script, array)
+    assert len(flags) >= 4
+    parser().parse_args(flags)
+
+
+def test_the_training_script_states_the_published_recipe():
+    args = train_script.build_parser().parse_args(script_flags("train_cspn_nyu.sh", "published"))
+    expected = {
+        "arch": "resnet50",
+        "pretrain": True,
+        "n_sample": 500,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 1e-4,
+        "num_epoch": 40,
+        "batch_size_train": 8,
+        "cspn_step": 24,
+        "cspn_norm_type": "8sum",
+        "cspn_anchor": "coarse",
+        "sampler": "bernoulli",
+        "rgb_encoding": "released",
+        "depth_resize": "released",
+    }
+    assert {name: getattr(args, name) for name in expected} == expected
+
+
+RELEASE_FLAGS = """
+    --data_set --n_sample --lr --momentum --weight_decay --nesterov -n --num_epoch --cspn_step
+    --cspn_norm_type --batch_size_train --batch_size_eval --save_dir --best_model_dir --train_list
+    --eval_list --model --resume -r --pretrain -p
+"""
+
+
+def test_the_releases_flag_names_are_kept():
+    text = train_script.build_parser().format_help()
+    for flag in RELEASE_FLAGS.split():
+        assert re.search(rf"(^|[\s,]){flag}\b", text), flag
+    args = train_script.build_parser().parse_args(["-n", "-p", "-r", "--model", "unet"])
+    assert (args.nesterov, args.pretrain, args.resume, args.model) == (True, True, "auto", "unet")
+
+
+def run_python(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def broken_root(tmp_path):
+    root = write_frames(tmp_path / "broken", n_train=2, n_val=1)
+    path = root / "train" / "room_0001" / "00002.h5"
+    path.write_bytes(path.read_bytes()[:500])
+    return root
+
+
+def nan_root(tmp_path):
+    root = write_frames(tmp_path / "nan", n_train=2, n_val=1)
+    write_frame(
+        root / "val" / "official" / "00001.h5",
+        np.zeros((3, 120, 160), np.uint8),
+        np.full((120, 160), np.nan, np.float32),
+    )
+    return root
+
+
+@pytest.mark.parametrize(
+    ("make_root", "sentence"),
+    [
+        (lambda tmp: tmp / "nowhere", "is not a folder"),
+        (lambda tmp: tmp, "has no folder train/"),
+        (broken_root, "00002.h5 is not a readable HDF5 file"),
+        (nan_root, "00001.h5: depth holds NaN"),
+    ],
+)
+def test_bad_data_ends_training_with_one_sentence(make_root, sentence, tmp_path):
+    flags = ["--data_root", make_root(tmp_path), "--save_dir", tmp_path / "run"]
+    done = run_python("train.py", *SMALL[:-1], 1, *flags)  # in a worker process
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and sentence in errors[0], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "name a checkpoint"),
+        (["--resume", "nowhere.pth"], "nowhere.pth does not exist"),
+        (["--resume", "README.md"], "README.md is"),
+        (["--resume", "tests"], "holds no best_model.pth"),
+    ],
+)
+def test_bad_checkpoints_end_evaluation_with_one_sentence(arguments, sentence):
+    done = run_python("eval.py", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_of_another_architecture_gets_a_sentence(run):
+    done = run_python("eval.py", "--resume", run, "--arch", "resnet50")
+    assert done.returncode == 2
+    assert "is a checkpoint of another network" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_flags_are_refused_by_name():
+    for flags in (["--lr", "-1"], ["--batch_size_train", "0"], ["--num_epo", "3"]):
+        done = run_python("train.py", *flags)
+        assert done.returncode == 2
+        assert flags[0] in done.stderr
