@@ -3,6 +3,7 @@
     bash eval_nyudepth_cspn.sh                                  # the published protocol
     python eval.py --resume output/my_run/best_model.pth
     python eval.py --resume output/my_run --repeat 5            # mean and deviation over 5 draws
+    python eval.py --resume output/my_run --export-released released.pth
 
 Network and data settings are read from the checkpoint; any flag given here overrides its own.
 Writes to --save_dir: eval.csv (a row an image, then the mean), summary.csv (a row a method) and
@@ -14,18 +15,24 @@ import statistics
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dataloaders import make_loader
 from engine import options
-from engine.baselines import BASELINES, interpolate_batch
-from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
+from engine.baselines import BASELINES, Interpolation
+from engine.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    load_weights,
+    save_file,
+)
 from engine.evaluation import evaluate, mean_scores
 from engine.failure import run_script
 from engine.metrics import METRICS
-from engine.pictures import result_strip, save_depth_png
+from engine.pictures import Illustrator
 from engine.run_folder import format_table, write_table
-from models import build_model
+from models import build_model, export_released_state_dict
 
 SHOWN = ("RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25")
 
@@ -53,6 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=True,
         help="score nearest and linear interpolation too (default yes)",
     )
+    group.add_argument(
+        "--export-released",
+        "--export_released",
+        metavar="FILE",
+        help="write the weights under the release's names instead of evaluating",
+    )
     return parser
 
 
@@ -72,6 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     model = build_model(**options.model_options(args)).to(device)
     load_weights(model, checkpoint)
     describe(checkpoint, args)
+    if args.export_released:
+        export_released(model, Path(args.export_released))
+        return
 
     save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
     (save_dir / "pictures").mkdir(parents=True, exist_ok=True)
@@ -110,44 +126,15 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")
 
 
-class Interpolation(nn.Module):
-    """A baseline behind a network's interface: it reads only the sparse depth."""
-
-    def __init__(self, method: str):
-        super().__init__()
-        self.method = method
-
-    def forward(self, rgbd: Tensor) -> Tensor:
-        """(B, 4, H, W) to (B, 1, H, W) metres."""
-        return interpolate_batch(rgbd[:, 3:4], self.method)
-
-
-class Illustrator:
-    """Draws the first `wanted` images it is handed."""
-
-    def __init__(self, model: nn.Module, folder: Path, wanted: int):
-        self.model = model
-        self.folder = folder
-        self.wanted = wanted
-
-    def __call__(self, batch: dict, pred: Tensor) -> None:
-        """Called by `evaluate` with each batch and its prediction."""
-        if int(batch["index"][0]) >= self.wanted:
-            return
-        coarse = None
-        if self.model.refinement is not None:
-            coarse, _ = self.model.coarse_depth_and_guidance(batch["rgbd"])
-        for i, index in enumerate(batch["index"].tolist()):
-            if index >= self.wanted:
-                break
-            maps = (batch["rgbd"][i, 3], pred[i, 0], batch["depth"][i, 0])
-            strip = result_strip(
-                batch["rgb"][i].cpu().numpy(),
-                *(m.cpu().numpy() for m in maps),
-                None if coarse is None else coarse[i, 0].cpu().numpy(),
-            )
-            strip.save(self.folder / f"{index:04d}_strip.png")
-            save_depth_png(self.folder / f"{index:04d}_depth.png", pred[i, 0].cpu().numpy())
+def export_released(model: nn.Module, path: Path) -> None:
+    """Write a bare state dict as the release's own code stores it, without its dead layers."""
+    try:
+        state = export_released_state_dict(model.state_dict())
+    except ValueError as error:
+        raise options.OptionError(str(error)) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(path, state)
+    print(f"wrote {len(state)} tensors under the release's names to {path}")
 
 
 def average(of_repeats: list[dict[str, float]]) -> dict[str, float]:

@@ -20,6 +20,7 @@ case "${1:-8sum}" in
     *) norm_type=8sum; run="${run}_8norm" ;;
 esac
 protocol=(
+    --data_set nyudepth
     --n_sample 500
     --sampler bernoulli
     --batch_size_eval 1

@@ -5,15 +5,19 @@ rule folded once into the weights (w_k = 0 where s > 0) and into the constant c 
 is kept there, the centre term elsewhere). So a step is K multiply-adds on shifted views of one
 zero-bordered buffer: no padded copies, no K-channel volume.
 
+On a CPU `cspn.cpu` does this in compiled loops where numba is installed.
+
 For backward only the depth maps d_0..d_{T-1} are kept, beside the inputs; the weights are
 normalised again, which costs less than one step. On the CPU images are taken one at a time, so
 that an image's weights stay in cache for all steps. Registered as the custom operator
 `cspn::propagate`, so it survives `torch.compile` and `torch.export`. Differentiable once.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cspn import cpu
 from cspn.reference import neighbour_offsets
 
 
@@ -40,6 +44,7 @@ class _Neighbourhood:
         self.offsets = neighbour_offsets(round((channels + 1) ** 0.5))
         self.radius = max(dy for dy, _ in self.offsets)
         self.height, self.width = height, width
+        self.padded_size = (height + 2 * self.radius, width + 2 * self.radius)
 
     def view(self, padded: Tensor, dy: int = 0, dx: int = 0) -> Tensor:
         """The (..., H, W) window whose pixel p is the image's pixel p + (dy, dx)."""
@@ -47,8 +52,7 @@ class _Neighbourhood:
         return padded[..., top : top + self.height, left : left + self.width]
 
     def padded_zeros(self, like: Tensor, *lead: int) -> Tensor:
-        border = 2 * self.radius
-        return like.new_zeros(*lead, self.height + border, self.width + border)
+        return like.new_zeros(*lead, *self.padded_size)
 
     def overlap(self, dy: int, dx: int) -> tuple[tuple, tuple]:
         """Index pairs (p, p + o) for which both pixels lie in the image."""
@@ -112,6 +116,14 @@ def _propagate_op(
 ) -> tuple[Tensor, Tensor]:
     """Returns d_T (B, C, H, W) and, for backward, d_0..d_{T-1} (T, B, C, H + 2r, W + 2r)."""
     area = _Neighbourhood(guidance.shape[1], *coarse.shape[2:])
+    if cpu.covers(guidance, coarse, sparse):
+        states = None
+        if keep_states:
+            # NumPy asks for huge pages, which makes the first touch of 50 MB four times faster.
+            shape = (steps, *coarse.shape[:2], *area.padded_size)
+            states = torch.from_numpy(np.zeros(shape, np.float32))
+        refined = cpu.propagate_images(guidance, coarse, sparse, steps, norm_type, anchor, states)
+        return refined, coarse.new_empty(0) if states is None else states
     refined = torch.empty_like(coarse, memory_format=torch.contiguous_format)
     # Without gradients two buffers take turns and serve every pass.
     kept = steps if keep_states else min(steps, 2)
@@ -153,6 +165,10 @@ def _propagate_backward_op(
     anchor: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
+    if cpu.covers(grad_refined, guidance, coarse, sparse):
+        return cpu.propagate_images_backward(
+            grad_refined, guidance, coarse, sparse, states, norm_type, anchor
+        )
     area = _Neighbourhood(guidance.shape[1], *coarse.shape[2:])
     grad_guidance = torch.zeros_like(guidance, memory_format=torch.contiguous_format)
     grad_coarse = torch.empty_like(coarse, memory_format=torch.contiguous_format)

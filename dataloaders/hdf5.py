@@ -34,7 +34,11 @@ def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[P
     folder = root / split
     if not folder.is_dir():
         raise DataError(f"data root {root} has no folder {split}/")
-    frames = sorted(path for path in folder.rglob("*.h5") if not path.name.startswith("."))
+    frames = sorted(
+        path
+        for path in folder.rglob("*.h5")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not frames:
         raise DataError(f"{folder} holds no .h5 file")
     return frames

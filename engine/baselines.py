@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import QhullError
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def interpolate_nearest(sparse_depth: np.ndarray) -> np.ndarray:
@@ -42,10 +42,18 @@ def interpolate_linear(sparse_depth: np.ndarray) -> np.ndarray:
 BASELINES = {"nearest": interpolate_nearest, "linear": interpolate_linear}
 
 
-def interpolate_batch(sparse_depth: Tensor, method: str) -> Tensor:
-    """A baseline over a batch, (B, 1, H, W) metres to (B, 1, H, W) metres on the same device."""
-    maps = [BASELINES[method](image) for image in sparse_depth[:, 0].cpu().numpy()]
-    return torch.from_numpy(np.stack(maps))[:, None].to(sparse_depth.device)
+class Interpolation(nn.Module):
+    """A baseline behind a network's interface: it reads only the sparse depth."""
+
+    def __init__(self, method: str):
+        super().__init__()
+        self.method = method
+
+    def forward(self, rgbd: Tensor) -> Tensor:
+        """(B, 4, H, W) to (B, 1, H, W) metres on the same device."""
+        sparse_depth = rgbd[:, 3].cpu().numpy()
+        maps = np.stack([BASELINES[self.method](image) for image in sparse_depth])
+        return torch.from_numpy(maps)[:, None].to(rgbd.device)
 
 
 def _grid(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -45,12 +45,17 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state` (tensors and builtins) to `path`, which never holds half a file."""
+    """Write `state` (tensors and builtins) as a checkpoint of this project."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(path, {"format": FORMAT, **state})
+
+
+def save_file(path: Path, content: dict) -> None:
+    """`torch.save` to `path`, which never holds half a file: write beside, flush, rename."""
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as stream:
-            torch.save({"format": FORMAT, **state}, stream)
+            torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
 
 LABEL_HEIGHT = 18
 GAP = 4
@@ -70,6 +71,38 @@ def result_strip(
     left = step * (len(panels) - 1)
     _color_bar(draw, font, left, left + width, bottom, (0.0, worst), "inferno")
     return canvas
+
+
+class Illustrator:
+    """Draws the first `wanted` images that `engine.evaluation.evaluate` hands it.
+
+    Writes `<index>_strip.png` and `<index>_depth.png` (16-bit millimetres) to `folder`; `model` is
+    asked for its coarse depth too where it has a refinement.
+    """
+
+    def __init__(self, model: nn.Module, folder: Path, wanted: int):
+        self.model = model
+        self.folder = folder
+        self.wanted = wanted
+
+    def __call__(self, batch: dict, pred: Tensor) -> None:
+        """Called by `evaluate` with each batch and its prediction."""
+        if int(batch["index"][0]) >= self.wanted:
+            return
+        coarse = None
+        if self.model.refinement is not None:
+            coarse, _ = self.model.coarse_depth_and_guidance(batch["rgbd"])
+        for i, index in enumerate(batch["index"].tolist()):
+            if index >= self.wanted:
+                break
+            maps = (batch["rgbd"][i, 3], pred[i, 0], batch["depth"][i, 0])
+            strip = result_strip(
+                batch["rgb"][i].cpu().numpy(),
+                *(m.cpu().numpy() for m in maps),
+                None if coarse is None else coarse[i, 0].cpu().numpy(),
+            )
+            strip.save(self.folder / f"{index:04d}_strip.png")
+            save_depth_png(self.folder / f"{index:04d}_depth.png", pred[i, 0].cpu().numpy())
 
 
 def _color_bar(draw, font, left, right, top, ends, colormap) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from engine.baselines import interpolate_batch, interpolate_linear, interpolate_nearest
+from engine.baselines import Interpolation, interpolate_linear, interpolate_nearest
 
 
 def test_nearest_interpolation_takes_the_nearest_and_linear_is_exact_on_a_plane():
@@ -20,5 +20,7 @@ def test_nearest_interpolation_takes_the_nearest_and_linear_is_exact_on_a_plane(
     assert nearest[1, 1] == 1 and nearest[3, 4] == 2
     assert np.array_equal(interpolate_linear(two), nearest)  # no triangle
     assert not interpolate_linear(np.zeros((3, 3), np.float32)).any()
-    batch = interpolate_batch(torch.from_numpy(np.stack((sparse, sparse)))[:, None], "linear")
+    rgbd = torch.from_numpy(np.stack((sparse, sparse)))[:, None].expand(2, 4, 20, 30)
+    batch = Interpolation("linear")(rgbd)
     assert batch.shape == (2, 1, 20, 30)
+    assert np.array_equal(batch[1, 0].numpy(), interpolate_linear(sparse))

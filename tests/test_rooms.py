@@ -24,8 +24,7 @@ def main(argv):
 @pytest.fixture(scope="module")
 def sample_set(tmp_path_factory):
     root = tmp_path_factory.mktemp("rooms") / "set"
-    sample_sets.generate(
-        ROOMS,
+    rooms.generate(
         root,
         n_train=TRAIN,
         n_val=VAL,
@@ -98,7 +97,7 @@ def test_pictures_are_exposed_and_views_are_varied(sample_set):
 
 def test_one_worker_and_two_workers_write_the_same_data(sample_set, tmp_path):
     options = {"frames_per_scene": FRAMES_PER_SCENE, "seed": 5, "progress": False}
-    sample_sets.generate(ROOMS, tmp_path / "one", n_train=TRAIN, n_val=VAL, workers=1, **options)
+    rooms.generate(tmp_path / "one", n_train=TRAIN, n_val=VAL, workers=1, **options)
     for path in frames(sample_set, "train") + frames(sample_set, "val"):
         other = load(tmp_path / "one" / path.relative_to(sample_set))
         assert all(np.array_equal(a, b) for a, b in zip(load(path), other, strict=True))
@@ -118,13 +117,13 @@ def test_rooms_differ_between_seeds_splits_and_numbers():
 
 def test_resume_makes_only_what_is_missing(tmp_path):
     options = {"n_val": 0, "frames_per_scene": 2, "progress": False, "workers": 1}
-    assert sample_sets.generate(ROOMS, tmp_path / "set", n_train=2, **options) == 2
+    assert rooms.generate(tmp_path / "set", n_train=2, **options) == 2
     first, second = frames(tmp_path / "set", "train")
     wanted, kept = load(second), first.stat()
     second.unlink()
     # What a killed run leaves: a part under a temporary name is not a frame.
     (second.parent / ".00002.h5.1.part").write_bytes(b"half")
-    assert sample_sets.generate(ROOMS, tmp_path / "set", n_train=2, **options) == 1
+    assert rooms.generate(tmp_path / "set", n_train=2, **options) == 1
     assert first.stat().st_mtime_ns == kept.st_mtime_ns and first.stat().st_ino == kept.st_ino
     assert all(np.array_equal(a, b) for a, b in zip(load(second), wanted, strict=True))
     assert [path.name for path in frames(tmp_path / "set", "train")] == ["00001.h5", "00002.h5"]

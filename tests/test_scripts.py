@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -86,6 +87,42 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(run, tiny_root, 
     assert resumed["best_rmse"] == whole["best_rmse"]
     for table in ("train.csv", "eval.csv"):
         assert (run / table).read_text() == (tmp_path / "run" / table).read_text()
+
+
+def test_the_same_seed_gives_bit_identical_checkpoints_whatever_the_workers(tiny_root, tmp_path):
+    for workers in (0, 2):
+        flags = ["--data_root", tiny_root, "--save_dir", tmp_path / str(workers)]
+        train(*flags, "--num_epoch", 1, "--seed", 5, "--num_workers", workers)
+    one, two = (torch.load(tmp_path / w / "last.pth", weights_only=True) for w in "02")
+    assert all(torch.equal(value, two["model"][key]) for key, value in one["model"].items())
+    assert one["best_rmse"] == two["best_rmse"]
+    other = ["--data_root", tiny_root, "--save_dir", tmp_path / "6", "--num_epoch", 1, "--seed", 6]
+    train(*other)
+    different = torch.load(tmp_path / "6" / "last.pth", weights_only=True)["model"]
+    assert not torch.equal(
+        different["encoder.conv1_1.weight"], one["model"]["encoder.conv1_1.weight"]
+    )
+
+
+def test_a_held_out_scene_chooses_the_best_epoch(tmp_path, capsys):
+    root = write_frames(tmp_path / "frames", n_train=2, n_val=1)
+    (root / "train" / "room_0002").mkdir()
+    (root / "train" / "room_0001" / "00002.h5").rename(root / "train" / "room_0002" / "00002.h5")
+    flags = ["--data_root", root, "--save_dir", tmp_path / "run", "--batch_size_train", 1]
+    train(*flags, "--num_epoch", 1, "--holdout", 0.5)
+    assert "1 training and 1 validation frames" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "args.json").read_text())["args"]["holdout"] == 0.5
+
+
+def test_weights_exported_under_the_releases_names_round_trip(run, tmp_path, capsys):
+    evaluate("--resume", run, "--export-released", tmp_path / "released.pth")
+    assert "under the release's names" in capsys.readouterr().out
+    exported = torch.load(tmp_path / "released.pth", weights_only=True)
+    assert "gud_up_proj_layer1.conv1.weight" in exported
+    saved = torch.load(run / "best_model.pth", weights_only=True)["model"]
+    back = convert_released_state_dict(exported)
+    assert back.keys() == saved.keys()
+    assert all(torch.equal(back[key], saved[key]) for key in saved)
 
 
 def test_a_run_is_never_overwritten_without_being_told(run, tiny_root):
@@ -196,6 +233,51 @@ def test_training_and_evaluation_run_on_the_real_frames(real_frames, tmp_path, d
     assert (tmp_path / "eval_result" / "pictures" / "0000_strip.png").is_file()
 
 
+def test_a_strangers_checkpoint_in_the_published_folder_is_evaluated_as_ours(tmp_path):
+    """The authors' instructions: put best_model.pth there, run the script."""
+    from dataloaders.rooms import generate
+    from engine.checkpoint import save_checkpoint
+
+    project = tmp_path / "project"
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    for name in listing.stdout.splitlines():
+        if not name.startswith("tests/"):
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            (project / name).write_bytes((ROOT / name).read_bytes())
+    generate(project / "data" / "sample_rooms", n_train=0, n_val=2, workers=1, progress=False)
+
+    state = golden_state_dict("resnet18", dead=True)
+    model = build_model("resnet18")
+    model.load_state_dict(convert_released_state_dict(state))
+    ours = {"args": {"arch": "resnet18"}, "epoch": 40, "scores": {}, "model": model.state_dict()}
+    tables = []
+    for save in (
+        lambda path: torch.save({f"module.{k}": v for k, v in state.items()}, path),
+        lambda path: save_checkpoint(path, ours),
+    ):
+        run = project / "output" / "nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm"
+        run.mkdir(exist_ok=True)
+        save(run / "best_model.pth")
+        done = subprocess.run(
+            ["bash", "eval_nyudepth_cspn.sh", "--repeat", "2", "--pictures", "1"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHON": sys.executable},
+        )
+        assert done.returncode == 0, done.stderr
+        assert "BUILT-IN SAMPLE ROOMS" in done.stdout
+        tables.append((run / "eval_result" / "eval.csv").read_text())
+    assert tables[0] == tables[1]
+
+
 def script_flags(script, array):
     """The flags a shell array of the script holds, word by word."""
     text = (ROOT / script).read_text()
@@ -209,6 +291,9 @@ def script_flags(script, array):
         ("train_cspn_nyu.sh", "published", train_script.build_parser),
         ("train_cspn_nyu.sh", "small", train_script.build_parser),
         ("eval_nyudepth_cspn.sh", "protocol", eval_script.build_parser),
+        ("train_cspn_kitti.sh", "published", train_script.build_parser),
+        ("train_cspn_kitti.sh", "small", train_script.build_parser),
+        ("eval_kittidepth_cspn.sh", "protocol", eval_script.build_parser),
     ],
 )
 def test_every_flag_of_the_shell_scripts_parses(script, array, parser):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataloaders.rooms.scene import Scene
-from dataloaders.rooms.shapes import FACES, Shape, intersect
+from dataloaders.rooms.shapes import FACES, Shape, corners_of, intersect
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ def _windows(shapes: list[Shape], camera: Camera) -> list[tuple[slice, slice, fl
     if not shapes:
         return []
     near = 0.05
-    corners = np.stack([shape.corners() for shape in shapes])  # (P, 8, 3)
-    points = (corners - camera.position) @ camera.axes
+    points = (corners_of(shapes) - camera.position) @ camera.axes
     start, end = points[:, _EDGES[:, 0]], points[:, _EDGES[:, 1]]  # (P, 12, 3)
     rise = end[..., 2] - start[..., 2]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -142,6 +141,7 @@ def _windows(shapes: list[Shape], camera: Camera) -> list[tuple[slice, slice, fl
     slopes = points[..., :2] / np.where(seen, points[..., 2], 1.0)[..., None]
     low = np.where(seen[..., None], slopes, np.inf).min(1)
     high = np.where(seen[..., None], slopes, -np.inf).max(1)
+    low[~seen.any(1)] = high[~seen.any(1)] = 0  # behind the camera: skipped below
     nearest = np.where(seen, points[..., 2], np.inf).min(1)
     windows: list[tuple[slice, slice, float] | None] = []
     for k, (top, bottom, left, right) in enumerate(camera.spans(low, high).tolist()):

@@ -58,6 +58,13 @@ class Shape:
         return self.centre + (_SIGNS * self.half) @ self.axes
 
 
+def corners_of(shapes: list[Shape]) -> np.ndarray:
+    """(P, 8, 3) corners of the bounding boxes of P solids, see `Shape.corners` [m]."""
+    centres, halves = (np.stack([getattr(s, k) for s in shapes]) for k in ("centre", "half"))
+    axes = np.stack([shape.axes for shape in shapes])
+    return centres[:, None] + (_SIGNS * halves[:, None]) @ axes
+
+
 _SIGNS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
 
 

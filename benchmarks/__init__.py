@@ -1,0 +1,1 @@
+"""Experiments and timings behind the README's tables; nothing else imports from here."""
