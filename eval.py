@@ -31,6 +31,7 @@ from engine.evaluation import evaluate, mean_scores
 from engine.failure import run_script
 from engine.metrics import METRICS
 from engine.pictures import Illustrator
+from engine.precision import prepare
 from engine.run_folder import format_table, write_table
 from models import build_model, export_released_state_dict
 
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     options.add_data_options(parser)
     options.add_model_options(parser)
+    options.add_speed_options(parser)
     options.add_run_options(parser, "where results go (default <run folder>/eval_result)")
     group = parser.add_argument_group("evaluation")
     group.add_argument(
@@ -91,6 +93,7 @@ def main(argv: list[str] | None = None) -> None:
 
     save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
     (save_dir / "pictures").mkdir(parents=True, exist_ok=True)
+    prepare(model, channels_last=args.channels_last, compile_model=args.compile)
     refine = options.refinement(args)
     network = "unet" if refine == "none" else f"{refine}_unet"
     methods: dict[str, nn.Module] = {network: model}
@@ -109,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
             draws = name == network and repeat == 0 and wanted > 0
             draw = Illustrator(model, save_dir / "pictures", wanted) if draws else None
             label = f"{name}, seed {seed}"
-            scored = evaluate(method, loader, device, on_batch=draw, label=label)
+            scored = evaluate(method, loader, device, amp=args.amp, on_batch=draw, label=label)
             means[name].append(mean_scores(scored))
             if name == network:
                 rows += [{"seed": seed, **row} for row in scored]

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dataloaders import make_loader
+from dataloaders import DepthDataset, make_loader
 from engine import options
 from engine.checkpoint import (
     Checkpoint,
@@ -35,6 +35,7 @@ from engine.failure import RunError, run_script
 from engine.loss import depth_loss
 from engine.metrics import RunningMetrics, depth_metrics
 from engine.pictures import save_curves
+from engine.precision import autocast, gradient_scaler, prepare
 from engine.progress import progress
 from engine.run_folder import RunFolder
 from engine.schedule import CosineDecay, ReduceOnPlateau, build_schedule
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_data_options(parser)
     options.add_model_options(parser)
     options.add_optimisation_options(parser)
+    options.add_speed_options(parser)
     options.add_run_options(parser, "run folder to write (default output/<data>_<arch>_<model>)")
     return parser
 
@@ -94,19 +96,18 @@ def main(argv: list[str] | None = None) -> None:
         nesterov=args.nesterov,
     )
     schedule = build_schedule(args.lr_schedule, optimizer, args.num_epoch)
-    done = resume(checkpoint, model, optimizer, schedule) if checkpoint else Progress()
+    scaler = gradient_scaler(args.amp, device)
+    done = Progress()
+    if checkpoint:
+        done = resume(checkpoint, model, optimizer, schedule, scaler)
+    prepare(model, channels_last=args.channels_last, compile_model=args.compile)
 
     folder = RunFolder(save_dir)
     folder.write_args(vars(args))
     for table in ("train", "eval"):
         folder.forget_epochs(table, after=done.epoch)
     folder.log("start", epoch=done.epoch, device=str(device), frames=len(train_set))
-    parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"{args.model} {args.arch}, {parameters / 1e6:.1f} M parameters, on {device}; "
-        f"{len(train_set)} training and {len(eval_set)} validation frames of {train_set.root}; "
-        f"run folder {save_dir}"
-    )
+    announce(args, model, device, train_set, eval_set, save_dir)
 
     while done.epoch < args.num_epoch:
         steps_left = len(train_loader)
@@ -117,10 +118,12 @@ def main(argv: list[str] | None = None) -> None:
         started = time.perf_counter()
         train_loader.sampler.epoch = done.epoch
         label = f"epoch {done.epoch + 1}/{args.num_epoch}"
-        train_scores = train_epoch(model, train_loader, optimizer, device, label, steps_left)
+        train_scores = train_epoch(
+            model, train_loader, optimizer, scaler, device, args, label, steps_left
+        )
         seconds = time.perf_counter() - started
 
-        scores = mean_scores(evaluate(model, eval_loader, device, label="validation"))
+        scores = mean_scores(evaluate(model, eval_loader, device, amp=args.amp, label="validation"))
         if not math.isfinite(scores["RMSE"]):
             raise RunError(f"the validation RMSE is {scores['RMSE']} in {label}; nothing was saved")
         lr = optimizer.param_groups[0]["lr"]
@@ -131,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         row = {"epoch": done.epoch, "lr": lr, "is_best": int(is_best)}
         folder.append_row("train", row | train_scores)
         folder.append_row("eval", row | scores)
-        save(folder, args, done, scores, is_best, model, optimizer, schedule)
+        save(folder, args, done, scores, is_best, model, optimizer, schedule, scaler)
         folder.log("epoch", epoch=done.epoch, step=done.step, seconds=round(seconds, 1), **scores)
         print(
             f"{label}  lr {lr:g}  loss {train_scores['LOSS']:.4f}  "
@@ -141,6 +144,23 @@ def main(argv: list[str] | None = None) -> None:
         )
     folder.log("end", best_rmse=done.best_rmse)
     print(f"done: best validation RMSE {done.best_rmse:.4f} m, in {save_dir}")
+
+
+def announce(
+    args: argparse.Namespace,
+    model: nn.Module,
+    device: torch.device,
+    train_set: DepthDataset,
+    eval_set: DepthDataset,
+    save_dir: Path,
+) -> None:
+    """Say what is going to be trained, on what, and where it goes."""
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{args.model} {args.arch}, {parameters / 1e6:.1f} M parameters, on {device}; "
+        f"{len(train_set)} training and {len(eval_set)} validation frames of {train_set.root}; "
+        f"run folder {save_dir}"
+    )
 
 
 def find_resumed(args: argparse.Namespace, save_dir: Path) -> Checkpoint | None:
@@ -163,6 +183,7 @@ def resume(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: ReduceOnPlateau | CosineDecay,
+    scaler: torch.amp.GradScaler,
 ) -> Progress:
     """Put everything a run needs back; weights alone, as published files hold, start at epoch 0."""
     load_weights(model, checkpoint)
@@ -172,6 +193,8 @@ def resume(
         return Progress()
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
+    if state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
     set_random_states(state["rng"])
     done = Progress(state["epoch"], state["step"], state["best_rmse"])
     print(f"resumed {checkpoint.path} after epoch {done.epoch}, best {done.best_rmse:.4f} m")
@@ -187,6 +210,7 @@ def save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: ReduceOnPlateau | CosineDecay,
+    scaler: torch.amp.GradScaler,
 ) -> None:
     """Write the epoch's checkpoints and curves. The rows come first: a run that is killed before
     last.pth is in place resumes one epoch earlier and writes them again."""
@@ -201,6 +225,7 @@ def save(
     training = {
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
+        "scaler": scaler.state_dict(),
         "step": done.step,
         "best_rmse": done.best_rmse,
         "rng": random_states(),
@@ -213,11 +238,13 @@ def train_epoch(
     model: nn.Module,
     loader: DataLoader,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     device: torch.device,
+    args: argparse.Namespace,
     label: str,
     steps: int,
 ) -> dict[str, float]:
-    """Take `steps` steps, at most one pass over the loader; returns mean LOSS and metrics.
+    """Take `steps` batches, at most one pass over the loader; returns mean LOSS and metrics.
 
     Raises:
         RunError: the loss is no longer finite.
@@ -228,11 +255,14 @@ def train_epoch(
     with progress(batches, label=label, unit="step", total=steps) as bar:
         for step, batch in enumerate(bar, start=1):
             batch = to_device(batch, device)
-            pred = model(batch["rgbd"])
+            with autocast(args.amp, device):
+                pred = model(batch["rgbd"])
             loss = depth_loss(pred, batch["depth"])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            scaler.scale(loss / args.accumulate).backward()
+            if step % args.accumulate == 0 or step == steps:
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)
 
             loss_sum += loss.detach()
             running.update(depth_metrics(pred, batch["depth"]))

@@ -1,9 +1,10 @@
 """The propagation's inner loops for float32 on a CPU, compiled by numba where it is installed.
 
 Steps do not sweep the image one after another: row i of step t+1 is computed as soon as rows
-i - r .. i + r of step t are, so all steps run down the image together, r + 1 rows apart. The
-weights of a row are made when the first step reaches it and are still in cache when the last one
-does: each is read from memory once instead of once a step. One image is one thread's work.
+i - r .. i + r of step t are, so a group of steps runs down the image together, r + 1 rows apart.
+The weights of a row are made when the first step reaches it and are still in cache when the last
+of the group does: each is read from memory once a group instead of once a step. One image is one
+thread's work.
 
 Shapes, one image: guidance (K, H, W); coarse and refined depth (C, H, W); sparse depth (H, W),
 0 = no measurement; states (T, C, H + 2r, W + 2r), the depth maps d_0..d_{T-1} in a border of zeros.
@@ -23,6 +24,10 @@ except ImportError:  # includes a numba that refuses this NumPy
     njit = None
 
 HAS_NUMBA = njit is not None
+
+# Steps that run down the image together: their rows of weights (and in backward of the weights'
+# gradients) should fit a core's second-level cache, about a megabyte.
+GROUP = 12
 
 
 def covers(*tensors: Tensor | None) -> bool:
@@ -48,21 +53,21 @@ def propagate_images(
     refined = torch.empty_like(coarse, memory_format=torch.contiguous_format)
     tensors = _detached(guidance, coarse, sparse, refined)
 
-    def one(b: int) -> None:
-        if states is None:
-            maps = np.zeros((2, channels, height + border, width + border), np.float32)
-        else:
-            maps = states[:, b].numpy()
-        _propagate(
-            *(tensor[b].contiguous().numpy() for tensor in tensors),
-            maps,
-            offsets,
-            steps,
-            norm_type == "8sum_abs",
-            anchor == "sparse",
-        )
+    def some(images: range) -> None:
+        weights = np.zeros((len(offsets), height + border, width + border), np.float32)
+        maps = np.zeros((2, channels, height + border, width + border), np.float32)
+        for b in images:
+            _propagate(
+                *(tensor[b].contiguous().numpy() for tensor in tensors),
+                maps if states is None else states[:, b].numpy(),
+                weights,
+                offsets,
+                steps,
+                norm_type == "8sum_abs",
+                anchor == "sparse",
+            )
 
-    _for_each_image(one, batch)
+    _share_out(some, batch)
     return refined
 
 
@@ -77,20 +82,28 @@ def propagate_images_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
     offsets = np.array(neighbour_offsets(round((guidance.shape[1] + 1) ** 0.5)), np.int64)
-    grad_guidance = torch.zeros_like(guidance, memory_format=torch.contiguous_format)
+    border = 2 * int(offsets.max())
+    batch, count, height, width = guidance.shape
+    # NumPy asks for huge pages, which makes the first touch of tens of megabytes much faster.
+    grad_guidance = torch.from_numpy(np.zeros(guidance.shape, np.float32))
     grad_coarse = torch.empty_like(coarse, memory_format=torch.contiguous_format)
     tensors = _detached(guidance, coarse, sparse, grad_refined, grad_guidance, grad_coarse)
 
-    def one(b: int) -> None:
-        _propagate_backward(
-            *(tensor[b].contiguous().numpy() for tensor in tensors),
-            states[:, b].detach().numpy(),
-            offsets,
-            norm_type == "8sum_abs",
-            anchor == "sparse",
-        )
+    def some(images: range) -> None:
+        weights = np.zeros((count, height + border, width + border), np.float32)
+        grad_weights = np.empty((count, height, width), np.float32)
+        for b in images:
+            _propagate_backward(
+                *(tensor[b].contiguous().numpy() for tensor in tensors),
+                states[:, b].detach().numpy(),
+                weights,
+                grad_weights,
+                offsets,
+                norm_type == "8sum_abs",
+                anchor == "sparse",
+            )
 
-    _for_each_image(one, guidance.shape[0])
+    _share_out(some, batch)
     return grad_guidance, grad_coarse
 
 
@@ -100,17 +113,17 @@ def _detached(guidance: Tensor, coarse: Tensor, sparse: Tensor | None, *more: Te
     return [tensor.detach() for tensor in (guidance, coarse, known, *more)]
 
 
-def _for_each_image(function, batch: int) -> None:
-    """Call `function(b)` for every image, on as many threads as PyTorch may use."""
-    threads = min(batch, torch.get_num_threads())
-    if threads <= 1:
-        for b in range(batch):
-            function(b)
+def _share_out(function, batch: int) -> None:
+    """Call `function` with parts of range(batch), one part for each thread PyTorch may use."""
+    threads = max(1, min(batch, torch.get_num_threads()))
+    parts = [range(n * batch // threads, (n + 1) * batch // threads) for n in range(threads)]
+    if threads == 1:
+        function(parts[0])
         return
     # The kernels release the interpreter's lock. A pool of its own for each call costs little and
     # outlives no fork.
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(function, range(batch)))
+        list(pool.map(function, parts))
 
 
 def _compiled(function):
@@ -181,49 +194,64 @@ def _add_four(row, w0, d0, w1, d1, w2, d2, w3, d3):
 
 
 @_compiled
-def _propagate(guidance, coarse, sparse, refined, states, offsets, steps, positive, keep_sparse):
-    """Fill `refined`, and the states, from one image; two states take turns where T > 2."""
+def _propagate(
+    guidance, coarse, sparse, refined, states, weights, offsets, steps, positive, keep_sparse
+):
+    """Fill `refined`, and the states, from one image; given two states, they take turns.
+
+    weights: (K, H + 2r, W + 2r) to work in, its border zeros.
+    """
     count, height, width = guidance.shape
     channels = coarse.shape[0]
     radius = offsets[0, 0]
     end = radius + width
     kept = states.shape[0]
-    weights = np.zeros((count, height + 2 * radius, width + 2 * radius), np.float32)
     constant = np.empty((channels, height, width), np.float32)
     gates, total = np.empty((count, width), np.float32), np.empty(width, np.float32)
     states[0, :, radius : radius + height, radius:end] = coarse
 
-    for front in range(height + (radius + 1) * (steps - 1)):
-        for t in range(steps):
-            i = front - (radius + 1) * t
-            if i < 0:
-                break
-            if i >= height:
-                continue
-            if t == 0:
-                _weights_of_row(
-                    guidance, coarse, sparse, offsets, positive, keep_sparse, i,
-                    weights, constant, gates, total,
-                )  # fmt: skip
-            y = i + radius
-            for c in range(channels):
-                depth = states[t % kept, c]
-                row = refined[c, i] if t == steps - 1 else states[(t + 1) % kept, c, y, radius:end]
-                row[:] = constant[c, i]
-                for k in range(0, count, 4):  # K is 8, 24 or 48
-                    (y0, x0), (y1, x1) = offsets[k], offsets[k + 1]
-                    (y2, x2), (y3, x3) = offsets[k + 2], offsets[k + 3]
-                    _add_four(
-                        row,
-                        weights[k, y, radius:end],
-                        depth[y + y0, radius + x0 : end + x0],
-                        weights[k + 1, y, radius:end],
-                        depth[y + y1, radius + x1 : end + x1],
-                        weights[k + 2, y, radius:end],
-                        depth[y + y2, radius + x2 : end + x2],
-                        weights[k + 3, y, radius:end],
-                        depth[y + y3, radius + x3 : end + x3],
-                    )
+    for start in range(0, steps, GROUP):
+        together = min(GROUP, steps - start)
+        for front in range(height + (radius + 1) * (together - 1)):
+            for n in range(together):
+                i = front - (radius + 1) * n
+                if i < 0:
+                    break
+                if i >= height:
+                    continue
+                t = start + n
+                if t == 0:
+                    _weights_of_row(
+                        guidance, coarse, sparse, offsets, positive, keep_sparse, i,
+                        weights, constant, gates, total,
+                    )  # fmt: skip
+                y = i + radius
+                for c in range(channels):
+                    depth = states[t % kept, c]
+                    row = states[(t + 1) % kept, c, y, radius:end]
+                    if t == steps - 1:
+                        row = refined[c, i]
+                    row[:] = constant[c, i]
+                    _step_of_row(row, depth, weights, offsets, y, radius, end)
+
+
+@_compiled
+def _step_of_row(row, depth, weights, offsets, y, radius, end):
+    """row += sum_k w_k * depth(p + o_k), along row y of the bordered maps."""
+    for k in range(0, len(offsets), 4):  # K is 8, 24 or 48
+        (y0, x0), (y1, x1) = offsets[k], offsets[k + 1]
+        (y2, x2), (y3, x3) = offsets[k + 2], offsets[k + 3]
+        _add_four(
+            row,
+            weights[k, y, radius:end],
+            depth[y + y0, radius + x0 : end + x0],
+            weights[k + 1, y, radius:end],
+            depth[y + y1, radius + x1 : end + x1],
+            weights[k + 2, y, radius:end],
+            depth[y + y2, radius + x2 : end + x2],
+            weights[k + 3, y, radius:end],
+            depth[y + y3, radius + x3 : end + x3],
+        )
 
 
 @_compiled
@@ -264,46 +292,53 @@ def _propagate_backward(
     grad_guidance,
     grad_coarse,
     states,
+    weights,
+    grad_weights,
     offsets,
     positive,
     keep_sparse,
 ):
-    """Fill both gradients from one image; the last step's rows come first."""
+    """Fill both gradients from one image; the last step's rows come first.
+
+    weights: as for `_propagate`. grad_weights: (K, H, W) to work in.
+    """
     count, height, width = guidance.shape
     channels, steps, radius = coarse.shape[0], states.shape[0], offsets[0, 0]
     end = radius + width
-    weights = np.zeros((count, height + 2 * radius, width + 2 * radius), np.float32)
     constant = np.empty((channels, height, width), np.float32)
     gates, total = np.empty((count, width), np.float32), np.empty(width, np.float32)
-    grad_weights = np.zeros((count, height, width), np.float32)
+    grad_weights[:] = 0
     grad_constant = np.zeros((channels, height, width), np.float32)
     # Two gradient maps take turns: step u reads one and writes the other.
     grads = np.zeros((2, channels, height + 2 * radius, width + 2 * radius), np.float32)
     grads[0, :, radius : radius + height, radius:end] = grad_refined
 
     prepared = 0
-    for front in range(height + (radius + 1) * (steps - 1)):
-        while prepared < min(height, front + radius + 1):
-            _weights_of_row(
-                guidance, coarse, sparse, offsets, positive, keep_sparse, prepared,
-                weights, constant, gates, total,
-            )  # fmt: skip
-            prepared += 1
-        for u in range(steps):
-            i = front - (radius + 1) * u
-            if i < 0:
-                break
-            if i >= height:
-                continue
-            for c in range(channels):
-                grad = grads[u % 2, c, i + radius, radius:end]
-                into = grad_constant[c, i]
-                for j in range(width):
-                    into[j] += grad[j]
-                _backward_row(
-                    grad, states[steps - 1 - u, c], weights, grads[u % 2, c], grad_weights,
-                    grads[(u + 1) % 2, c, i + radius, radius:end], offsets, i,
+    for start in range(0, steps, GROUP):
+        together = min(GROUP, steps - start)
+        for front in range(height + (radius + 1) * (together - 1)):
+            while prepared < min(height, front + radius + 1):
+                _weights_of_row(
+                    guidance, coarse, sparse, offsets, positive, keep_sparse, prepared,
+                    weights, constant, gates, total,
                 )  # fmt: skip
+                prepared += 1
+            for n in range(together):
+                i = front - (radius + 1) * n
+                if i < 0:
+                    break
+                if i >= height:
+                    continue
+                u = start + n  # steps back from the last
+                for c in range(channels):
+                    grad = grads[u % 2, c, i + radius, radius:end]
+                    into = grad_constant[c, i]
+                    for j in range(width):
+                        into[j] += grad[j]
+                    _backward_row(
+                        grad, states[steps - 1 - u, c], weights, grads[u % 2, c], grad_weights,
+                        grads[(u + 1) % 2, c, i + radius, radius:end], offsets, i,
+                    )  # fmt: skip
 
     grad_start = grads[steps % 2, :, radius : radius + height, radius:end]
     for i in range(height):

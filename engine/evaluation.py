@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from engine.metrics import METRICS, depth_metrics
+from engine.precision import autocast
 from engine.progress import progress
 
 # Called with the batch (on the device) and the prediction (B, 1, H, W) in metres.
@@ -19,10 +20,11 @@ def evaluate(
     loader: DataLoader,
     device: torch.device,
     *,
+    amp: str = "off",
     on_batch: BatchHook | None = None,
     label: str = "eval",
 ) -> list[dict[str, float | str]]:
-    """Run `model` over `loader` in evaluation mode.
+    """Run `model` over `loader` in evaluation mode, under `--amp` where asked for.
 
     Returns:
         One row an image, in the loader's order: its `name` and every metric of
@@ -34,7 +36,8 @@ def evaluate(
     scores: list[dict[str, Tensor]] = []
     for batch in progress(loader, label=label, unit="batch", leave=False):
         batch = to_device(batch, device)
-        pred = model(batch["rgbd"])
+        with autocast(amp, device):
+            pred = model(batch["rgbd"])
         scores.append(depth_metrics(pred, batch["depth"]))
         names.extend(batch["name"])
         if on_batch is not None:

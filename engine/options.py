@@ -8,6 +8,7 @@ import torch
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS, DepthDataset
 from dataloaders.hdf5 import split_scenes
+from engine.precision import AMP
 from engine.schedule import SCHEDULES
 from models import ARCHITECTURES, REFINEMENTS, UNPOOLS
 
@@ -99,6 +100,12 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         "--batch_size_train", type=_count, default=8, help="images a step (published: 8)"
     )
     group.add_argument(
+        "--accumulate",
+        type=_count,
+        default=1,
+        help="batches whose gradients make one optimiser step (published: 1)",
+    )
+    group.add_argument(
         "--holdout",
         type=_share,
         default=0.0,
@@ -112,6 +119,18 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="start from ImageNet weights (published: yes)",
     )
+
+
+def add_speed_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("speed")
+    group.add_argument(
+        "--amp",
+        choices=tuple(AMP),
+        default="off",
+        help="mixed precision; heads and propagation stay in float32 (published: off)",
+    )
+    group.add_argument("--channels_last", action="store_true", help="memory format NHWC")
+    group.add_argument("--compile", action="store_true", help="torch.compile the network")
 
 
 def add_run_options(parser: argparse.ArgumentParser, save_dir_help: str) -> None:
@@ -141,8 +160,11 @@ def parse_with_checkpoint(
 ) -> argparse.Namespace:
     """Parse again with a checkpoint's settings as defaults: the command line still wins."""
     known = {action.dest for action in parser._actions}
-    run_flags = {"save_dir", "best_model_dir", "resume", "device", "debug", "seed"}
-    parser.set_defaults(**{k: v for k, v in saved.items() if k in known - run_flags})
+    # What belongs to the machine and this call rather than to the trained network.
+    of_this_call = "save_dir best_model_dir resume device debug seed amp channels_last compile"
+    parser.set_defaults(
+        **{k: v for k, v in saved.items() if k in known - set(of_this_call.split())}
+    )
     return parser.parse_args(argv)
 
 

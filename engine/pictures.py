@@ -31,45 +31,56 @@ def result_strip(
     target: np.ndarray,
     coarse_depth: np.ndarray | None = None,
 ) -> Image.Image:
-    """Input, sparse points, (coarse depth,) prediction, ground truth and error side by side.
+    """Input, sparse points, (coarse depth,) prediction, ground truth and error in one picture.
 
     All depth shares one colour scale, the middle 98 % of the ground truth; its ends and the
-    error's stand under the panels. Sparse points are drawn three pixels wide, to be seen.
+    error's stand at the foot. Panels stand in a row, wide images two in a row. Sparse points, and
+    the ground truth of a LiDAR, are drawn three pixels wide, to be seen.
 
     Args:
         rgb: (3, H, W) in [0, 1]. The rest: (H, W) metres, 0 = no measurement.
     """
     known = target[target > 0]
     low, high = np.quantile(known, (0.01, 0.99)).tolist() if known.size else (0.0, 1.0)
-    error = np.where(target > 0, np.abs(pred - target), 0)
+    error = np.where(target > 0, np.maximum(np.abs(pred - target), 1e-6), 0)
     worst = max(float(np.quantile(error[target > 0], 0.98)) if known.size else 1.0, 1e-3)
+    if known.size < 0.2 * target.size:
+        target, error = _widen(target), _widen(error)
 
-    shown_error = np.where(target > 0, np.maximum(error, 1e-6), 0)
     panels = [
         ("RGB", np.rint(rgb.transpose(1, 2, 0) * 255).astype(np.uint8)),
         ("sparse depth", colorize(_widen(sparse_depth), low, high)),
         ("prediction", colorize(np.where(pred == 0, 1e-6, pred), low, high)),
         ("ground truth", colorize(target, low, high)),
-        ("error", colorize(shown_error, 0.0, worst, "inferno")),
+        ("error", colorize(error, 0.0, worst, "inferno")),
     ]
     if coarse_depth is not None:
         shown = np.where(coarse_depth == 0, 1e-6, coarse_depth)
         panels.insert(2, ("coarse depth", colorize(shown, low, high)))
+    return _arranged(panels, (low, high), (0.0, worst))
 
-    height, width = target.shape
-    step = width + GAP
-    canvas = Image.new(
-        "RGB", (step * len(panels) - GAP, height + 2 * LABEL_HEIGHT), (255, 255, 255)
-    )
+
+def _arranged(
+    panels: list[tuple[str, np.ndarray]],
+    depth_ends: tuple[float, float],
+    error_ends: tuple[float, float],
+) -> Image.Image:
+    """Labelled panels of one size in a grid, and the two colour bars below it."""
+    height, width = panels[0][1].shape[:2]
+    columns = len(panels) if width < 2 * height else 2
+    rows = -(-len(panels) // columns)
+    step, line = width + GAP, height + LABEL_HEIGHT
+    size = (step * columns - GAP, line * rows + LABEL_HEIGHT)
+    canvas = Image.new("RGB", size, (255, 255, 255))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
     for i, (label, panel) in enumerate(panels):
-        canvas.paste(Image.fromarray(panel), (i * step, LABEL_HEIGHT))
-        draw.text((i * step + 2, 2), label, fill=(0, 0, 0), font=font)
-    # One bar under all depth panels but the error's, and the error's own.
-    bottom = height + LABEL_HEIGHT
-    _color_bar(draw, font, step, step * (len(panels) - 1) - GAP, bottom, (low, high), "turbo")
-    left = step * (len(panels) - 1)
-    _color_bar(draw, font, left, left + width, bottom, (0.0, worst), "inferno")
+        left, top = i % columns * step, i // columns * line
+        draw.text((left + 2, top + 2), label, fill=(0, 0, 0), font=font)
+        canvas.paste(Image.fromarray(panel), (left, top + LABEL_HEIGHT))
+    # The last column's foot is the error's; depth has the others'.
+    middle = step * (columns - 1)
+    _color_bar(draw, font, min(step, middle - step), middle - GAP, line * rows, depth_ends, "turbo")
+    _color_bar(draw, font, middle, size[0], line * rows, error_ends, "inferno")
     return canvas
 
 

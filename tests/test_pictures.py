@@ -28,6 +28,9 @@ def test_strips_and_curves_are_drawn(tmp_path):
     assert strip.size == (6 * 84 - 4, 60 + 36)
     empty = result_strip(rng.random((3, 60, 80)), maps[0], maps[1], np.zeros((60, 80), np.float32))
     assert empty.size == (5 * 84 - 4, 60 + 36)
+    wide = [rng.uniform(1, 5, (30, 120)).astype(np.float32) for _ in range(3)]
+    two_columns = result_strip(rng.random((3, 30, 120)), *wide)
+    assert two_columns.size == (2 * 124 - 4, 3 * 48 + 18)
     rows = [{"epoch": e, "lr": 0.01, "LOSS": 1 / e, "MAE": 1 / e, "RMSE": 2 / e} for e in (1, 2, 3)]
     save_curves(tmp_path / "curves.png", rows, rows)
     assert np.array(Image.open(tmp_path / "curves.png")).std() > 10

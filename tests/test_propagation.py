@@ -275,6 +275,19 @@ def test_it_exports_and_keeps_few_tensors_for_backward():
     assert values < 1.25 * (10 + 24) * image
 
 
+def test_it_survives_compilation_in_one_graph():
+    guidance, coarse, sparse = random_inputs(15, height=9, width=11, dtype=torch.float32)
+    results = []
+    compiled = torch.compile(CSPN(steps=4), backend="aot_eager", fullgraph=True)
+    for module in (CSPN(steps=4), compiled):
+        g, d = guidance.clone().requires_grad_(), coarse.clone().requires_grad_()
+        out = module(g, d, sparse)
+        out.square().sum().backward()
+        results.append((out, g.grad, d.grad))
+    for eager, graph in zip(*results, strict=True):
+        torch.testing.assert_close(graph, eager)
+
+
 def test_torch_library_finds_the_operator_well_formed():
     guidance, coarse, sparse = random_inputs(13, height=5, width=6)
     guidance.requires_grad_()

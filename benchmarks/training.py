@@ -1,0 +1,115 @@
+"""Time and memory of a training step, this project against the plain formulation.
+
+python -m benchmarks.training --arch resnet50 --batch 2
+python -m benchmarks.training --memory --batch 8     # peak memory, each in its own process
+"""
+
+import argparse
+
+import torch
+from torch import nn
+
+from benchmarks.plain import PlainNetwork
+from benchmarks.timing import (
+    in_new_process,
+    medians,
+    peak_memory,
+    reset_peak_memory,
+    write_results,
+)
+from engine.loss import depth_loss
+from models import build_model
+
+FORMS = ("plain, float32", "this project, float32", "this project, bf16")
+
+
+class Step:
+    """One optimiser step on a fixed random batch."""
+
+    def __init__(self, form: str, arch: str, batch: int, size: tuple[int, int], device: str):
+        torch.manual_seed(0)
+        self.device = torch.device(device)
+        self.bf16 = form.endswith("bf16")
+        network: nn.Module = PlainNetwork(arch) if form.startswith("plain") else build_model(arch)
+        self.network = network.to(self.device)
+        self.optimizer = torch.optim.SGD(
+            network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, nesterov=True
+        )
+        self.set_batch(batch, size)
+
+    def set_batch(self, batch: int, size: tuple[int, int]) -> None:
+        """Draw another batch."""
+        self.rgbd = torch.rand(batch, 4, *size, device=self.device)
+        self.rgbd[:, 3] *= 5 * (torch.rand(batch, *size, device=self.device) < 0.007)
+        self.depth = torch.rand(batch, 1, *size, device=self.device) * 5 + 0.5
+
+    def __call__(self) -> None:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            pred = self.network(self.rgbd)
+        loss = depth_loss(pred, self.depth)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+
+def step_memory(form: str, args: argparse.Namespace) -> int:
+    """Peak bytes of a step beyond parameters, gradients and optimiser state."""
+    step = Step(form, args.arch, 1, (32, 32), args.device)
+    step()  # gradients and momentum exist from here on
+    step.set_batch(args.batch, tuple(args.size))
+    if step.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    before = reset_peak_memory()
+    step()
+    return peak_memory() - before
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--arch", default="resnet50", help="resnet18 or resnet50 (default)")
+    parser.add_argument("--batch", type=int, default=2, help="images (default 2)")
+    parser.add_argument("--size", type=int, nargs=2, default=(228, 304), help="height width")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps of each (default 3)")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
+    parser.add_argument("--memory_of", choices=FORMS, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.memory_of:
+        print(step_memory(args.memory_of, args))
+        return
+    device = torch.device(args.device)
+    size = f"{args.size[0]}x{args.size[1]}"
+    if args.memory:
+        common = ["--device", args.device, "--arch", args.arch, "--batch", args.batch]
+        common += ["--size", *args.size]
+        values = {
+            form: int(in_new_process("benchmarks.training", *common, "--memory_of", form))
+            for form in FORMS
+        }
+        unit, scale = "peak_MB", 1e-6
+    else:
+        steps = {
+            form: Step(form, args.arch, args.batch, tuple(args.size), args.device) for form in FORMS
+        }
+        values = medians(steps, device, args.repeats)
+        unit, scale = "ms", 1e3
+    plain = values[FORMS[0]]
+    rows = [
+        {
+            "form": form,
+            "arch": args.arch,
+            "batch": args.batch,
+            "size": size,
+            unit: value * scale,
+            "ratio": plain / value,
+        }
+        for form, value in values.items()
+    ]
+    write_results("training_memory" if args.memory else "training", device, rows)
+
+
+if __name__ == "__main__":
+    main()
