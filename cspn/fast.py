@@ -5,7 +5,8 @@ rule folded once into the weights (w_k = 0 where s > 0) and into the constant c 
 is kept there, the centre term elsewhere). So a step is K multiply-adds on shifted views of one
 zero-bordered buffer: no padded copies, no K-channel volume.
 
-On a CPU `cspn.cpu` does this in compiled loops where numba is installed.
+On a CPU `cspn.cpu` does this in compiled loops where numba is installed, on an NVIDIA GPU
+`cspn.gpu` in Triton kernels.
 
 For backward only the depth maps d_0..d_{T-1} are kept, beside the inputs; the weights are
 normalised again, which costs less than one step. On the CPU images are taken one at a time, so
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cspn import cpu
+from cspn import cpu, gpu
 from cspn.reference import neighbour_offsets
 
 
@@ -116,6 +117,11 @@ def _propagate_op(
 ) -> tuple[Tensor, Tensor]:
     """Returns d_T (B, C, H, W) and, for backward, d_0..d_{T-1} (T, B, C, H + 2r, W + 2r)."""
     area = _Neighbourhood(guidance.shape[1], *coarse.shape[2:])
+    if gpu.covers(guidance, coarse, sparse):
+        shape = (steps, *coarse.shape[:2], *area.padded_size)
+        states = coarse.new_empty(shape) if keep_states else None
+        refined = gpu.propagate_images(guidance, coarse, sparse, steps, norm_type, anchor, states)
+        return refined, coarse.new_empty(0) if states is None else states
     if cpu.covers(guidance, coarse, sparse):
         states = None
         if keep_states:
@@ -165,6 +171,10 @@ def _propagate_backward_op(
     anchor: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
+    if gpu.covers(grad_refined, guidance, coarse, sparse):
+        return gpu.propagate_images_backward(
+            grad_refined, guidance, coarse, sparse, states, norm_type, anchor
+        )
     if cpu.covers(grad_refined, guidance, coarse, sparse):
         return cpu.propagate_images_backward(
             grad_refined, guidance, coarse, sparse, states, norm_type, anchor

@@ -51,11 +51,8 @@ def evaluate(
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
-    """The batch with its tensors on `device`; names stay where they are."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
-    }
+    """The batch with what the network and the scores read on `device`; the rest stays."""
+    return batch | {key: batch[key].to(device, non_blocking=True) for key in ("rgbd", "depth")}
 
 
 def mean_scores(rows: list[dict[str, float | str]]) -> dict[str, float]:
