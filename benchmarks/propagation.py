@@ -11,6 +11,7 @@ import torch
 from benchmarks.plain import propagate_plain
 from benchmarks.timing import medians, saved_bytes, write_results
 from cspn import propagate
+from models.spn import propagate_spn
 
 PUBLISHED = (8, 228, 304, 24)  # batch, height, width, steps
 
@@ -36,6 +37,9 @@ def measure(shape: tuple[int, int, int, int], device: torch.device, repeats: int
         "fast": lambda: propagate(guidance, coarse, sparse, steps=steps),
     }
     outputs = {name: form().detach() for name, form in forms.items()}
+    # The paper's comparison: the scan-line propagation that CSPN replaces, with 12 gates a pixel.
+    gates = torch.cat((guidance, guidance[:, :4]), dim=1).detach().requires_grad_()
+    forms["SPN instead"] = lambda: propagate_spn(gates, coarse, sparse)
     worst = max((outputs["fast"] - other).abs().max().item() for other in outputs.values())
     assert worst < 1e-4, f"the forms differ by {worst} m"
 
@@ -46,7 +50,7 @@ def measure(shape: tuple[int, int, int, int], device: torch.device, repeats: int
             form()
 
     def training(form):
-        guidance.grad = coarse.grad = None
+        guidance.grad = coarse.grad = gates.grad = None
         form().backward(cotangent)
 
     rows = []
@@ -57,7 +61,8 @@ def measure(shape: tuple[int, int, int, int], device: torch.device, repeats: int
             repeats,
         )
         for name, value in seconds.items():
-            kept = saved_bytes(forms[name], [guidance, coarse, sparse]) if run is training else 0
+            given = [guidance, gates, coarse, sparse]
+            kept = saved_bytes(forms[name], given) if run is training else 0
             rows.append(
                 {
                     "what": what,

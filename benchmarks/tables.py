@@ -52,6 +52,16 @@ TABLES = {
             "times less": "ratio",
         },
     ),
+    "loader": (
+        "One sample of the loader, one thread (`python -m benchmarks.loader`)",
+        {
+            "": "what",
+            "storage": "storage",
+            "plain, ms": "plain_ms",
+            "this project, ms": "ms",
+            "times faster": "times_faster",
+        },
+    ),
     "propagation_scaling": (
         "Growth of the propagation with the work (`python -m benchmarks.propagation --scaling`)",
         {

@@ -130,7 +130,11 @@ def _compiled(function):
     """numba's compilation, cached on disk; fused multiply-adds are allowed, nothing else is."""
     if not HAS_NUMBA:
         return function
-    return njit(nogil=True, cache=True, fastmath={"contract"}, boundscheck=False)(function)
+    options = {"nogil": True, "fastmath": {"contract"}}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for the cache can be written
+        return njit(**options)(function)
 
 
 @_compiled

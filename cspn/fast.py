@@ -235,10 +235,13 @@ def _(grad_refined, guidance, coarse, sparse, states, norm_type, anchor):
 def _setup_context(ctx, inputs, output) -> None:
     guidance, coarse, sparse, _, norm_type, anchor, _ = inputs
     ctx.norm_type, ctx.anchor = norm_type, anchor
+    ctx.set_materialize_grads(False)  # else 50 MB of zeros stand in for the states' gradient
     ctx.save_for_backward(guidance, coarse, sparse, output[1])
 
 
-def _backward(ctx, grad_refined: Tensor, _grad_states: Tensor):
+def _backward(ctx, grad_refined: Tensor | None, _grad_states: None):
+    if grad_refined is None:
+        return (None,) * 7
     guidance, coarse, sparse, states = ctx.saved_tensors
     gradients = _propagate_backward_op(
         grad_refined, guidance, coarse, sparse, states, ctx.norm_type, ctx.anchor

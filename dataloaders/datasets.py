@@ -14,6 +14,7 @@ from dataloaders.transforms import (
     Augmentation,
     encode_rgb,
     transform_frame,
+    unit_rgb,
 )
 
 SPLITS = ("train", "val")
@@ -115,11 +116,13 @@ class DepthDataset(Dataset):
         sparse_depth = sample_sparse_depth(
             depth, self.n_sample, self.sampler, rng, over_valid=self.samples_over_valid
         )
-        rgbd = np.concatenate((encode_rgb(rgb, self.rgb_encoding), sparse_depth[None]))
+        rgbd = np.empty((4, *depth.shape), np.float32)
+        encode_rgb(rgb, self.rgb_encoding, out=rgbd[:3])
+        rgbd[3] = sparse_depth
         return {
             "rgbd": torch.from_numpy(rgbd),
             "depth": torch.from_numpy(depth)[None],
-            "rgb": torch.from_numpy(rgb).float() / 255,
+            "rgb": torch.from_numpy(unit_rgb(rgb)),
             "index": index,
             "name": path.relative_to(self.root).as_posix(),
         }

@@ -4,8 +4,12 @@ A frame is one HDF5 file with `rgb` (3, H, W) uint8 and `depth` (H, W) float met
 measurement. Every failure is a `DataError` of one sentence that names the file.
 """
 
+import contextlib
 import csv
+import math
+import os
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -104,42 +108,75 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray]:
         DataError: an unreadable file, a missing key, or a wrong shape, type or value.
     """
     try:
-        with h5py.File(path, "r") as file:
-            rgb = _read_array(file, "rgb", path)
-            depth = _read_array(file, "depth", path)
-    except (OSError, RuntimeError, KeyError) as error:
+        # h5py's low-level calls: its objects for files and data sets cost more than the reading.
+        with contextlib.closing(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)) as file:
+            rgb, depth = (_open_array(file, key, path) for key in ("rgb", "depth"))
+            _check_layout(rgb, depth, path)
+            rgb, depth = rgb.read(), depth.read()
+    except DataError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         if not path.exists():
             raise DataError(f"{path} does not exist") from error
         raise DataError(f"{path} is not a readable HDF5 file") from error
 
-    if rgb.ndim != 3 or rgb.shape[0] != 3 or rgb.dtype != np.uint8:
+    depth = depth.astype(np.float32, copy=False)
+    low, high = depth.min(), depth.max()  # either is NaN where any value is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError(f"{path}: depth holds NaN or infinite values, expected metres and 0")
+    if low < 0:
+        raise DataError(f"{path}: depth holds negative values, expected metres and 0")
+    return rgb, depth
+
+
+class _Array(NamedTuple):
+    """An open data set; asking HDF5 for its shape and type takes time, so that is done once."""
+
+    data: h5py.h5d.DatasetID
+    shape: tuple[int, ...] | None
+    dtype: np.dtype
+
+    def read(self) -> np.ndarray:
+        array = np.empty(self.shape, self.dtype)
+        self.data.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        return array
+
+
+def _open_array(file: h5py.h5f.FileID, key: str, path: Path) -> _Array:
+    """A data set of a file, refused before it is read where it is not plainly stored in it."""
+    name = key.encode()
+    if not file.links.exists(name):
+        found = sorted(other.decode(errors="replace") for other in file)
+        raise DataError(f"{path} has no dataset {key}, only: {', '.join(found) or 'none'}")
+    # A link could read any file of this machine as image data.
+    if file.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        raise DataError(f"{path}: {key} is a link to another place, which is refused")
+    data = h5py.h5o.open(file, name)
+    if not isinstance(data, h5py.h5d.DatasetID):
+        raise DataError(f"{path}: {key} is not a plain dataset")
+    # So could storage in external files, and a virtual data set, which is put together from them.
+    creation = data.get_create_plist()
+    if creation.get_external_count() or creation.get_layout() not in _STORED_IN_THE_FILE:
+        raise DataError(f"{path}: {key} is not a plain dataset")
+    array = _Array(data, data.shape, data.dtype)
+    # A small compressed file can claim terabytes.
+    size = math.prod(array.shape or ())
+    if size > MAX_VALUES:
+        raise DataError(f"{path}: {key} has {size} values, more than {MAX_VALUES}")
+    return array
+
+
+def _check_layout(rgb: _Array, depth: _Array, path: Path) -> None:
+    if len(rgb.shape or ()) != 3 or rgb.shape[0] != 3 or rgb.dtype != np.uint8:
         raise DataError(f"{path}: rgb must be (3, H, W) uint8, got {rgb.shape} {rgb.dtype}")
     if depth.shape != rgb.shape[1:] or depth.dtype.kind != "f":
         raise DataError(
             f"{path}: depth must be {rgb.shape[1:]} float like rgb, got {depth.shape} {depth.dtype}"
         )
-    depth = depth.astype(np.float32, copy=False)
-    if not np.isfinite(depth).all():
-        raise DataError(f"{path}: depth holds NaN or infinite values, expected metres and 0")
-    if depth.min(initial=0) < 0:
-        raise DataError(f"{path}: depth holds negative values, expected metres and 0")
-    return rgb, depth
-
-
-def _read_array(file: h5py.File, key: str, path: Path) -> np.ndarray:
-    link = file.get(key, getlink=True)
-    if link is None:
-        raise DataError(f"{path} has no dataset {key}, only: {', '.join(sorted(file)) or 'none'}")
-    # A link could read any file of this machine as image data.
-    if not isinstance(link, h5py.HardLink):
-        raise DataError(f"{path}: {key} is a link to another place, which is refused")
-    item = file[key]
-    if not isinstance(item, h5py.Dataset) or item.external:
-        raise DataError(f"{path}: {key} is not a plain dataset")
-    # Refused before it is read: a small compressed file can claim terabytes.
-    if item.size > MAX_VALUES:
-        raise DataError(f"{path}: {key} has {item.size} values, more than {MAX_VALUES}")
-    return item[()]
+    if 0 in depth.shape:
+        raise DataError(f"{path}: an image of {depth.shape} has no pixels")
 
 
 MAX_VALUES = 3 * 4096 * 8192
+
+_STORED_IN_THE_FILE = (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)

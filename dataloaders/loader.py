@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from dataloaders.datasets import DepthDataset
 
@@ -43,15 +43,21 @@ def make_loader(
 ) -> DataLoader:
     """A loader over `dataset`; set `loader.sampler.epoch` before each epoch.
 
-    Batches hold what an item holds with a leading B; an incomplete last batch is kept in
-    evaluation and dropped in training (`shuffle`), where it would weigh more than the others.
+    Batches hold what an item holds with a leading B. In training (`shuffle`) an incomplete last
+    batch is dropped, since it would weigh more than the others, and so is `rgb`, which only
+    pictures need and which is a third of what a worker hands over.
     """
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=EpochSampler(len(dataset), shuffle, seed),
         num_workers=num_workers,
+        collate_fn=_without_rgb if shuffle else default_collate,
         drop_last=shuffle and len(dataset) >= batch_size,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
     )
+
+
+def _without_rgb(items: list[dict]) -> dict:
+    return default_collate([{k: v for k, v in item.items() if k != "rgb"} for item in items])

@@ -28,11 +28,15 @@ def sample_sparse_depth(
         (H, W) float32 metres, 0 = no measurement.
     """
     if sampler == "exact":
-        valid = np.flatnonzero(depth > 0)
-        kept = rng.choice(valid, size=min(n_sample, len(valid)), replace=False)
-        sparse = np.zeros_like(depth)
+        pixels = np.flatnonzero(depth > 0)
+        count = min(n_sample, len(pixels))
+    else:
+        # Independent draws of every pixel are a binomial number of them, all choices alike.
+        pixels = np.flatnonzero(depth > 0) if over_valid else depth.size
+        candidates = len(pixels) if over_valid else depth.size
+        count = rng.binomial(candidates, min(n_sample / max(candidates, 1), 1))
+    sparse = np.zeros_like(depth)
+    if count:
+        kept = rng.choice(pixels, size=count, replace=False, shuffle=False)
         sparse.flat[kept] = depth.flat[kept]
-        return sparse
-    candidates = np.count_nonzero(depth > 0) if over_valid else depth.size
-    probability = n_sample / max(candidates, 1)
-    return np.where(rng.random(depth.shape, dtype=np.float32) < probability, depth, np.float32(0))
+    return sparse

@@ -47,6 +47,15 @@ def test_workers_and_batch_size_do_not_change_what_is_drawn(tiny_root, split):
         assert torch.equal(batches[:2], torch.stack(singles))
 
 
+def test_training_batches_leave_out_the_picture_and_incomplete_batches(tiny_root):
+    dataset = NYUDepthDataset(tiny_root, "train")
+    batches = list(make_loader(dataset, 3, shuffle=True, num_workers=0))
+    assert [batch["rgbd"].shape[0] for batch in batches] == [3]
+    assert "rgb" not in batches[0]
+    batches = list(make_loader(dataset, 3, num_workers=0))
+    assert [batch["rgb"].shape[0] for batch in batches] == [3, 1]
+
+
 def test_shuffling_depends_on_seed_and_epoch_alone(tiny_root):
     dataset = NYUDepthDataset(tiny_root, "train")
     loader = make_loader(dataset, 2, shuffle=True, num_workers=0, seed=1)
@@ -101,6 +110,34 @@ def test_bernoulli_samples_any_pixel_and_exact_draws_valid_ones():
     assert np.count_nonzero(sample_sparse_depth(few, 500, "exact", rng)) == 3
     assert not sample_sparse_depth(np.zeros((5, 5), np.float32), 9, "exact", rng).any()
     assert not sample_sparse_depth(depth, 0, "bernoulli", rng).any()
+
+
+def test_bernoulli_counts_are_binomial_and_every_pixel_is_as_likely():
+    rng = np.random.default_rng(1)
+    depth = np.ones((20, 30), np.float32)
+    kept = np.stack([sample_sparse_depth(depth, 60, "bernoulli", rng) for _ in range(4000)])
+    counts = kept.sum(axis=(1, 2))
+    assert abs(counts.mean() - 60) < 0.6  # 5 deviations of the mean
+    assert abs(counts.var() - 54) < 6  # n p (1 - p)
+    # Each pixel is kept in 400 of 4000 draws, give or take 19.
+    often = kept.sum(axis=0)
+    assert abs(often - 400).max() < 100
+    chi_square = ((often - 400) ** 2 / 360).sum()
+    assert abs(chi_square - 600) < 5 * np.sqrt(2 * 600)
+    # Neighbours are kept independently of each other.
+    both = (kept[:, :, 1:] * kept[:, :, :-1]).mean()
+    assert abs(both - 0.01) < 0.001
+    assert (sample_sparse_depth(depth, 10_000, "bernoulli", rng) == 1).all()
+
+
+def test_samples_depend_on_the_given_generator_alone():
+    depth = np.random.default_rng(0).uniform(1, 5, (40, 50)).astype(np.float32)
+    for sampler in ("bernoulli", "exact"):
+        draws = []
+        for seed in (3, 3, 4):
+            np.random.seed(len(draws))  # noqa: NPY002
+            draws.append(sample_sparse_depth(depth, 50, sampler, np.random.default_rng(seed)))
+        assert np.array_equal(draws[0], draws[1]) and not np.array_equal(draws[0], draws[2])
 
 
 def test_a_list_file_selects_frames_and_forgives_leading_folders(tiny_root, tmp_path):
@@ -199,6 +236,46 @@ def test_links_out_of_a_file_are_refused(tmp_path):
         file["depth"] = h5py.ExternalLink(str(other), "depth")
     with pytest.raises(DataError, match="link to another place"):
         read_frame(tmp_path / "frame.h5")
+
+
+def test_data_of_other_files_and_groups_are_refused(tmp_path):
+    path = tmp_path / "frame.h5"
+    other = write_frame(tmp_path / "other.h5", RGB, DEPTH)
+    layout = h5py.VirtualLayout(DEPTH.shape, DEPTH.dtype)
+    layout[:] = h5py.VirtualSource(str(other), "depth", DEPTH.shape, DEPTH.dtype)
+    (tmp_path / "depth.bin").write_bytes(DEPTH.tobytes())
+    external = [(str(tmp_path / "depth.bin"), 0, DEPTH.nbytes)]
+    for make in (
+        lambda file: file.create_virtual_dataset("depth", layout),
+        lambda file: file.create_dataset("depth", DEPTH.shape, DEPTH.dtype, external=external),
+        lambda file: file.create_group("depth"),
+    ):
+        with h5py.File(path, "w") as file:
+            file["rgb"] = RGB
+            make(file)
+        with pytest.raises(DataError, match="depth is not a plain dataset"):
+            read_frame(path)
+
+
+def test_frames_are_read_from_every_kind_of_storage(tmp_path):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (3, 30, 40)).astype(np.uint8)
+    depth = rng.uniform(0, 9, (30, 40))
+    for kind in ("<f4", ">f4", "<f8", "<f2"):
+        for options in ({}, {"chunks": (10, 10), "compression": "gzip", "shuffle": True}):
+            with h5py.File(tmp_path / "frame.h5", "w") as file:
+                file["rgb"] = rgb
+                file.create_dataset("depth", data=depth.astype(kind), **options)
+            read = read_frame(tmp_path / "frame.h5")
+            assert np.array_equal(read[0], rgb)
+            assert read[1].dtype == np.float32 and read[1].dtype.isnative
+            assert np.array_equal(read[1], depth.astype(kind).astype(np.float32))
+
+
+def test_an_image_without_pixels_gets_a_sentence(tmp_path):
+    path = write_frame(tmp_path / "frame.h5", RGB[:, :0], DEPTH[:0])
+    with pytest.raises(DataError, match=r"\(0, 640\) has no pixels"):
+        read_frame(path)
 
 
 def test_a_frame_that_claims_to_be_huge_is_refused_unread(tmp_path):

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 from golden_weights import GOLDEN
+from PIL import Image, ImageEnhance
 
+from dataloaders import compiled
 from dataloaders.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
     encode_rgb,
     transform_frame,
+    unit_rgb,
 )
 
 NYU = {"crop_size": (228, 304), "short_side": 240}
@@ -136,3 +139,135 @@ def test_a_frame_smaller_than_the_crop_gets_a_sentence():
             crop_size=(228, 304),
             short_side=None,
         )
+
+
+ENHANCERS = {
+    "brightness": ImageEnhance.Brightness,
+    "contrast": ImageEnhance.Contrast,
+    "saturation": ImageEnhance.Color,
+}
+
+
+def published_chain(rgb, depth, short_side, crop_size, draw):
+    """Resize, rotate, jitter, crop, flip and divide, one Pillow call after another."""
+    image, depth_map = Image.fromarray(rgb.transpose(1, 2, 0).copy()), Image.fromarray(depth)
+    short = int(short_side * draw.scale)
+    size = (int(short * image.width / image.height), short)
+    image, depth_map = (im.resize(size, Image.Resampling.BILINEAR) for im in (image, depth_map))
+    image, depth_map = (im.rotate(draw.degrees) for im in (image, depth_map))
+    for name, factor in draw.jitter:
+        image = ENHANCERS[name](image).enhance(factor)
+    height, width = crop_size
+    top, left = round((size[1] - height) / 2), round((size[0] - width) / 2)
+    box = (left, top, left + width, top + height)
+    image, depth_map = (im.crop(box) for im in (image, depth_map))
+    if draw.flip:
+        flip = Image.Transpose.FLIP_LEFT_RIGHT
+        image, depth_map = image.transpose(flip), depth_map.transpose(flip)
+    return np.array(image).transpose(2, 0, 1), np.array(depth_map) / np.float32(draw.scale)
+
+
+@pytest.fixture(params=["compiled", "pillow"])
+def form(request, monkeypatch):
+    """Runs a test with the compiled loops and without them."""
+    if request.param == "compiled" and not compiled.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(compiled, "HAS_NUMBA", request.param == "compiled")
+    return request.param
+
+
+def random_frame(rng, height, width):
+    """Noise, smooth shades and pure black and white beside each other; depth with holes."""
+    rgb = rng.integers(0, 256, (3, height, width))
+    rgb[:, height // 2 :] = np.linspace(0, 255, width) + rng.integers(-4, 5, rgb[0, 0].shape)
+    rgb[:, : height // 4, : width // 4] = 255 * rng.integers(0, 2)
+    depth = rng.uniform(0.5, 10, (height, width))
+    depth[rng.random(depth.shape) < 0.1] = 0
+    return rgb.clip(0, 255).astype(np.uint8), depth.astype(np.float32)
+
+
+# Short side of a 120x160 frame: halved as on NYU, shrunk to a third (many sources a pixel), grown.
+@pytest.mark.parametrize("short_side", [60, 41, 131])
+def test_random_draws_equal_the_published_chain_bit_for_bit(form, short_side):
+    rng = np.random.default_rng(short_side)
+    crop_size = (short_side - 3, 76 * short_side // 60)
+    for _ in range(40):
+        rgb, depth = random_frame(rng, 120, 160)
+        draw = Augmentation.draw(rng)
+        got = transform_frame(
+            rgb, depth, short_side=short_side, crop_size=crop_size, augmentation=draw
+        )
+        expected = published_chain(rgb, depth, short_side, crop_size, draw)
+        assert np.array_equal(got[0], expected[0]), draw
+        assert np.array_equal(got[1], expected[1]), draw
+
+
+def test_unusual_draws_equal_the_published_chain_bit_for_bit(form):
+    rng = np.random.default_rng(11)
+    contrast, saturation = ("contrast", 1.3), ("saturation", 0.7)
+    draws = [
+        Augmentation(),
+        Augmentation(flip=True, jitter=(contrast,)),
+        Augmentation(scale=1.5, degrees=5.0),
+        Augmentation(degrees=-5.0, jitter=(saturation, contrast)),
+        Augmentation(degrees=0.01, jitter=(("brightness", 1.0), saturation)),
+        Augmentation(scale=1.2, degrees=90.0, jitter=(contrast,)),
+        Augmentation(scale=1.2, degrees=360.0),
+        Augmentation(scale=1.2, degrees=30.0, jitter=(contrast, saturation, contrast)),
+        Augmentation(jitter=(("brightness", 0.0), ("saturation", 0.0), ("contrast", 0.0))),
+    ]
+    for draw in draws:
+        rgb, depth = random_frame(rng, 120, 160)
+        got = transform_frame(rgb, depth, short_side=60, crop_size=(57, 76), augmentation=draw)
+        expected = published_chain(rgb, depth, 60, (57, 76), draw)
+        assert all(np.array_equal(*pair) for pair in zip(got, expected, strict=True)), draw
+
+
+def test_full_size_frames_equal_the_published_chain_bit_for_bit(form):
+    rng = np.random.default_rng(5)
+    for draw in (Augmentation(), *(Augmentation.draw(rng) for _ in range(4))):
+        rgb, depth = random_frame(rng, 480, 640)
+        got = transform_frame(rgb, depth, augmentation=draw, **NYU)
+        expected = published_chain(rgb, depth, 240, (228, 304), draw)
+        assert all(np.array_equal(*pair) for pair in zip(got, expected, strict=True)), draw
+
+
+def test_both_forms_agree_on_boxes_and_hole_aware_depth(monkeypatch):
+    if not compiled.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    rng = np.random.default_rng(6)
+    for box in ((10, 4, 90, 150), (10, 4, 130, 150)):  # the second reaches beyond the frame
+        rgb, depth = random_frame(rng, 120, 160)
+        draw = Augmentation.draw(rng)
+        frames = []
+        for has_numba in (True, False):
+            monkeypatch.setattr(compiled, "HAS_NUMBA", has_numba)
+            frames.append(
+                transform_frame(
+                    rgb,
+                    depth,
+                    crop_size=(75, 90),
+                    short_side=80,
+                    box=box,
+                    augmentation=draw,
+                    depth_resize="hole_aware",
+                )
+            )
+        assert all(np.array_equal(*pair) for pair in zip(*frames, strict=True))
+
+
+def test_the_frame_that_was_read_stays_as_it_was(form):
+    rgb, depth = random_frame(np.random.default_rng(7), 60, 80)
+    before = rgb.copy(), depth.copy()
+    bright = Augmentation(scale=1.01, jitter=(("brightness", 1.4), ("contrast", 0.6)))
+    for short_side in (None, 60):
+        transform_frame(rgb, depth, crop_size=(60, 80), short_side=short_side, augmentation=bright)
+    assert np.array_equal(rgb, before[0]) and np.array_equal(depth, before[1])
+
+
+def test_tables_of_colours_are_exact(form):
+    rgb = np.random.default_rng(8).integers(0, 256, (3, 20, 30)).astype(np.uint8)
+    assert np.array_equal(unit_rgb(rgb), rgb.astype(np.float32) / np.float32(255))
+    out = np.empty((4, 20, 30), np.float32)
+    assert encode_rgb(rgb, out=out[:3]).base is out
+    assert np.array_equal(out[:3], encode_rgb(rgb))

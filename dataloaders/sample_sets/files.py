@@ -17,26 +17,22 @@ class SampleSetError(Exception):
     """A request that cannot be carried out; its message is one sentence for the user."""
 
 
-def write_frame(path: Path, rgb: np.ndarray, depth: np.ndarray) -> None:
+def write_frame(path: Path, rgb: np.ndarray, depth: np.ndarray, *, compressed: bool = True) -> None:
     """Writes rgb (3, H, W) uint8 and depth (H, W) float32 [m] (0: not measured) as one file.
 
-    The file appears under its name only when it is complete.
+    The file appears under its name only when it is complete. Uncompressed, each array is stored
+    in one piece, which reads fastest.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Sensor noise hardly compresses: the lowest level loses nothing against the others.
+    gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     try:
         with h5py.File(part, "w") as file:
-            # Sensor noise hardly compresses: the lowest level loses nothing against the others.
             for name, data in (("rgb", rgb), ("depth", depth)):
                 chunks = (1, *data.shape[1:]) if data.ndim == 3 else data.shape
-                file.create_dataset(
-                    name,
-                    data=data,
-                    chunks=chunks,
-                    compression="gzip",
-                    compression_opts=1,
-                    shuffle=True,
-                )
+                options = {"chunks": chunks, **gzip} if compressed else {}
+                file.create_dataset(name, data=data, **options)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
 
+from dataloaders.processes import WorkerError, cores, run_jobs, stopping
 from dataloaders.sample_sets.files import (
     SampleSetError,
     is_complete,
@@ -55,7 +49,7 @@ def generate(
         SampleSetError: the folder holds something else, or a number is out of range.
     """
     root = Path(root)
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     frames_per_scene = kind.frames_per_scene if frames_per_scene is None else frames_per_scene
     settings = {"version": kind.version, "seed": seed, "frames_per_scene": frames_per_scene}
     found = read_manifest(kind, root, settings)
@@ -83,19 +77,11 @@ def generate(
     if not missing:
         return 0
     with _bar(kind, missing, progress) as bar, _single_threaded():
-        if workers == 1:
-            for job in jobs:
-                bar.update(_make(*job))
-        else:
-            _run_pool(jobs, min(workers, len(jobs)), bar)
+        try:
+            run_jobs(_make, jobs, workers, bar.update)
+        except WorkerError as error:
+            raise SampleSetError(str(error)) from error
     return missing
-
-
-def _cores() -> int:
-    """CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _jobs(
@@ -114,23 +100,12 @@ def _jobs(
                 yield kind, root, seed, split, indices, frames_per_scene
 
 
-_stop = None  # in a worker: the event that asks it to finish
-
-
-def _start_worker(stop) -> None:
-    """Leaves Ctrl-C to the parent, which lets the frames in progress finish."""
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
 def _make(
     kind: SampleSet, root: Path, seed: int, split: str, indices: list[int], frames_per_scene: int
 ) -> int:
     """Renders and writes frames of one scene; returns how many it wrote."""
     for done, index in enumerate(indices):
-        if _stop is not None and _stop.is_set():
+        if stopping():
             return done
         rgb, depth = kind.render(seed, split, index, frames_per_scene=frames_per_scene)
         write_frame(kind.frame_path(root, split, index, frames_per_scene), rgb, depth)
@@ -152,41 +127,3 @@ def _single_threaded() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
-
-
-@contextlib.contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Only the first Ctrl-C raises: a second one would break off the orderly end of the pool."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    seen = []
-
-    def once(number, frame) -> None:
-        if not seen:
-            seen.append(number)
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run_pool(jobs: list[tuple], workers: int, bar) -> None:
-    """Spreads scenes over processes; on Ctrl-C the frames in progress are finished first."""
-    # Forked workers start at once and import nothing; macOS libraries do not survive a fork.
-    forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
-    context = multiprocessing.get_context("fork" if forks else "spawn")
-    stop = context.Event()
-    with _one_interrupt():
-        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stop,))
-        try:
-            for future in as_completed([pool.submit(_make, *job) for job in jobs]):
-                bar.update(future.result())
-        except BrokenProcessPool as error:
-            raise SampleSetError("a worker process died, perhaps for lack of memory") from error
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,157 @@
+"""Pillow's arithmetic on frames, bit for bit, compiled by numba where it is installed.
+
+The published numbers come from Pillow's resampling, so `transforms` is written with Pillow and
+this file repeats its sums in an order that a CPU's vector units can follow: a resampled row is a
+weighted sum of whole rows, and columns are made rows by transposing. Only what the final crop can
+show is computed. Bytes are mixed with Pillow's 22-bit whole weights, depth in its double
+precision; tests compare every step with Pillow.
+
+Shapes: images (C, H, W), C = 3 bytes of RGB or 1 float32 of depth in metres, 0 = none.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from dataloaders import kernels
+from dataloaders.kernels import HAS_NUMBA, POSITION_BITS, WEIGHT_BITS
+
+UPRIGHT = (1 << 16, 0, 1 << 15, 0, 1 << 16, 1 << 15)  # `View.steps` without a rotation
+
+
+@dataclass(frozen=True)
+class View:
+    """Which pixel of the resized image each pixel of the final crop shows.
+
+    size: (width, height) of the resized image.
+    steps: row i, column j of the rotated image shows column (s0 j + s1 i + s2) >> 16 and row
+        (s3 j + s4 i + s5) >> 16 of the resized one, black where that is outside.
+    corner, crop_size: (top, left) and (height, width) of the crop of the rotated image.
+    flip: the crop is then mirrored left and right.
+    """
+
+    size: tuple[int, int]
+    steps: tuple[int, ...]
+    corner: tuple[int, int]
+    crop_size: tuple[int, int]
+    flip: bool
+
+    @property
+    def whole(self) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right) of the resized image."""
+        return 0, 0, self.size[1], self.size[0]
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right): the part of the resized image that the crop can show."""
+        (top, left), (height, width) = self.corner, self.crop_size
+        corners = [(i, j) for i in (top, top + height - 1) for j in (left, left + width - 1)]
+        s = self.steps
+        columns = [(s[0] * j + s[1] * i + s[2]) >> POSITION_BITS for i, j in corners]
+        rows = [(s[3] * j + s[4] * i + s[5]) >> POSITION_BITS for i, j in corners]
+        # Straight lines: nothing between the corners reaches further than they do.
+        return (
+            min(max(min(rows), 0), self.size[1] - 1),
+            min(max(min(columns), 0), self.size[0] - 1),
+            max(min(max(rows) + 1, self.size[1]), 1),
+            max(min(max(columns) + 1, self.size[0]), 1),
+        )
+
+    def take(self, part: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+        """The crop (C, h, w) out of the resized image's `window`, `part`."""
+        top, left = window[:2]
+        if self.steps == UPRIGHT:
+            (row, column), (height, width) = self.corner, self.crop_size
+            row, column = row - top, column - left
+            crop = part[:, row : row + height, column : column + width]
+            return (crop[..., ::-1] if self.flip else crop).copy()
+        crop = np.empty((len(part), *self.crop_size), part.dtype)
+        kernels.take(part, top, left, self.steps, *self.corner, self.flip, crop)
+        return crop
+
+
+def rotation(size: tuple[int, int], degrees: float) -> tuple[int, ...]:
+    """`View.steps` of Pillow's rotation about the centre, anticlockwise, in 1/65536 pixels."""
+    if not degrees:
+        return UPRIGHT
+    angle = -math.radians(degrees % 360.0)
+    x, y = size[0] / 2, size[1] / 2
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    # Written in Pillow's order of operations, which decides the last bit.
+    shift_x = (cos * -x + sin * -y + 0.0) + x
+    shift_y = (-sin * -x + cos * -y + 0.0) + y
+    steps = (
+        cos,
+        sin,
+        shift_x + cos * 0.5 + sin * 0.5,
+        -sin,
+        cos,
+        shift_y + -sin * 0.5 + cos * 0.5,
+    )
+    return tuple(math.floor(step * (1 << POSITION_BITS) + 0.5) for step in steps)
+
+
+def resize(
+    image: np.ndarray, size: tuple[int, int], window: tuple[int, int, int, int]
+) -> np.ndarray:
+    """Pillow's bilinear resizing, which averages where it makes an image smaller.
+
+    Args:
+        image: (C, H, W) uint8 or float32. size: (width, height) of the result.
+        window: (top, left, bottom, right), the part of the result to compute.
+    """
+    top, left, bottom, right = window
+    height, width = image.shape[1:]
+    if (width, height) == size:
+        return image[:, top:bottom, left:right].copy()
+    mix = kernels.mix_bytes if image.dtype == np.uint8 else kernels.mix_floats
+    rows = _needed(height, size[1], top, bottom, image.dtype)
+    columns = _needed(width, size[0], left, right, image.dtype)
+    (row, end_row), (column, end_column) = rows[0], columns[0]
+    result = np.empty((len(image), bottom - top, right - left), image.dtype)
+    narrowed = np.empty((right - left, end_row - row), image.dtype)
+    for channel, out in zip(image, result, strict=True):
+        mix(cv2.transpose(channel[row:end_row, column:end_column]), *columns[1:], narrowed)
+        mix(cv2.transpose(narrowed), *rows[1:], out)
+    return result
+
+
+def jitter(image: np.ndarray, name: str, factor: float, mean: int = 0) -> None:
+    """One of Pillow's colour changes, in place: (3, h, w) uint8.
+
+    Args:
+        name: brightness, contrast or saturation. mean: grey value that contrast spreads from.
+    """
+    factor = np.float32(factor)
+    if name == "saturation":
+        kernels.saturate(image.reshape(3, -1), factor)
+    else:
+        kernels.spread(image.reshape(-1), np.float32(mean if name == "contrast" else 0), factor)
+
+
+def mean_grey(image: np.ndarray, view: View) -> int:
+    """The rounded mean of the grey values of a whole resized image (3, H, W) after rotation."""
+    total = kernels.grey_total(image, view.steps)
+    return int(total / (image.shape[1] * image.shape[2]) + 0.5)
+
+
+def look_up(table: np.ndarray, image: np.ndarray, out: np.ndarray) -> None:
+    """out (C, h, w) = table (C, 256) at the bytes of image (C, h, w)."""
+    if HAS_NUMBA:
+        kernels.look_up(table, image.reshape(len(image), -1), out.reshape(len(image), -1))
+        return
+    for c in range(len(image)):
+        out[c] = table[c][image[c]]
+
+
+def _needed(
+    n_in: int, n_out: int, start: int, stop: int, dtype: np.dtype
+) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
+    """Sources [first, end) that results [start, stop) read, and their weights from there on."""
+    first, count, weights = kernels.weights(n_in, n_out, start, stop)
+    if dtype == np.uint8:
+        weights = (weights * (1 << WEIGHT_BITS) + 0.5).astype(np.int32)
+    bounds = int(first[0]), int(first[-1] + count[-1])
+    return bounds, first - first[0], count, weights

@@ -1,0 +1,95 @@
+"""Spread independent jobs over processes, with an orderly end on Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+import cv2
+
+
+class WorkerError(RuntimeError):
+    """A worker process died; the message is one sentence."""
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_jobs(
+    function: Callable, jobs: list[tuple], workers: int, on_result: Callable[[object], None]
+) -> None:
+    """Call `function(*job)` for every job and `on_result` with each result as it comes.
+
+    On Ctrl-C, jobs in progress may finish early: `function` should look at `stopping()` between
+    its pieces of work. One worker means this process.
+
+    Raises:
+        WorkerError: a worker process died.
+    """
+    if workers == 1:
+        for job in jobs:
+            on_result(function(*job))
+        return
+    # Forked workers start at once and import nothing; macOS libraries do not survive a fork.
+    forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    stop = context.Event()
+    with _one_interrupt():
+        pool = ProcessPoolExecutor(
+            min(workers, len(jobs)), context, initializer=_start_worker, initargs=(stop,)
+        )
+        try:
+            for future in as_completed([pool.submit(function, *job) for job in jobs]):
+                on_result(future.result())
+        except BrokenProcessPool as error:
+            raise WorkerError("a worker process died, perhaps for lack of memory") from error
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def stopping() -> bool:
+    """In a worker: whether it has been asked to finish."""
+    return _stop is not None and _stop.is_set()
+
+
+_stop = None  # in a worker: the event that asks it to finish
+
+
+def _start_worker(stop) -> None:
+    """Leaves Ctrl-C to the parent, which lets the work in progress finish."""
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+@contextlib.contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Only the first Ctrl-C raises: a second one would break off the orderly end of the pool."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen = []
+
+    def once(number, frame) -> None:
+        if not seen:
+            seen.append(number)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
