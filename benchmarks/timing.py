@@ -129,4 +129,6 @@ def write_results(name: str, device: torch.device, rows: list[dict]) -> Path:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

@@ -15,6 +15,7 @@ from dataloaders.rooms.furniture import Kit
 from dataloaders.rooms.scene import Scene, bake, number_materials
 from dataloaders.rooms.shapes import Shape, box
 from dataloaders.streets import buildings, painters, roadside, vehicles
+from dataloaders.streets.arc import Arc
 from dataloaders.streets.rig import Rig, mounting, rig_at
 from dataloaders.streets.sidewalks import Side
 from dataloaders.streets.sunlight import Daylight, sample_daylight
@@ -51,29 +52,6 @@ _ROLES = {
 VIEW = (75.0, 150.0)  # [m] of street ahead of the last camera position
 _MARGIN = 120.0  # [m] from the street to the sky, more than the LiDAR reaches
 _STYLES = ("town", "suburb", "avenue")
-
-
-@dataclass(frozen=True)
-class Arc:
-    """Centre line of a road, an arc.
-
-    Args:
-        start: (2,) world position of s = 0 [m].
-        curvature: 1 / radius [1 / m], positive to the left; heading at s = 0 is along +x.
-    """
-
-    start: np.ndarray
-    curvature: float
-
-    def at(self, s: float, d: float, z: float = 0.0) -> tuple[float, np.ndarray]:
-        """Heading [rad] and world position (3,) [m] of a place beside the centre line."""
-        yaw = self.curvature * s
-        if abs(self.curvature) < 1e-6:
-            x, y = s, 0.0
-        else:
-            x, y = np.sin(yaw) / self.curvature, (1 - np.cos(yaw)) / self.curvature
-        spot = [self.start[0] + x - d * np.sin(yaw), self.start[1] + y + d * np.cos(yaw), z]
-        return yaw, np.array(spot)
 
 
 @dataclass(frozen=True)

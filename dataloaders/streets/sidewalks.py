@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from dataloaders.rooms.furniture import Kit
 from dataloaders.rooms.shapes import Shape, box
 from dataloaders.streets import buildings, roadside, vehicles
-
-if TYPE_CHECKING:
-    from dataloaders.streets.scene import Arc
+from dataloaders.streets.arc import Arc
 
 KERB = 0.12  # [m] height of the pavement above the road
 BACK = -16.0  # [m] where a street begins, behind the first camera position
