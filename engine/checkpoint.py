@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from models import convert_released_state_dict, dead_released_keys, is_released_state_dict
 
 FORMAT = "cspn-depth 1"
+# What every file of this format holds.
+_PARTS = {"model": dict, "args": dict, "epoch": int}
 
 
 class CheckpointError(ValueError):
@@ -97,6 +99,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a checkpoint")
 
     if state.get("format") == FORMAT:
+        wrong = [k for k, t in _PARTS.items() if not isinstance(state.get(k), t)]
+        if wrong:
+            raise CheckpointError(f"{path} lacks its {wrong[0]}, or holds something else there")
         return Checkpoint(
             path=path,
             model=state["model"],

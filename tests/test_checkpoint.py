@@ -8,6 +8,7 @@ import torch
 from golden_weights import golden_state_dict
 
 from engine.checkpoint import (
+    FORMAT,
     CheckpointError,
     find_checkpoint,
     load_checkpoint,
@@ -93,6 +94,8 @@ def test_broken_checkpoints_get_a_sentence(saved, tmp_path):
     for value, sentence in (
         ([1, 2], "holds a list"),
         ({"format": "other 9"}, "format 'other 9'"),
+        ({"format": FORMAT, "model": {}, "epoch": 1}, "lacks its args"),
+        ({"format": FORMAT, "model": [], "args": {}, "epoch": 1}, "lacks its model"),
         ({"a": 1}, "neither"),
         ({"fc.weight": torch.zeros(1)}, "another network than the published one"),
     ):
