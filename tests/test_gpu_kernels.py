@@ -156,7 +156,8 @@ def interpreted(tmp_path_factory):
     )
     # Triton 3.6 makes a number of a one-element array, which NumPy 2.5 no longer does.
     if "only 0-dimensional arrays can be converted" in run.stderr:
-        pytest.skip(f"Triton {gpu.triton.__version__}'s interpreter fails with NumPy {np.__version__}")
+        versions = f"Triton {gpu.triton.__version__} with NumPy {np.__version__}"
+        pytest.skip(f"the interpreter of {versions} does not run")
     assert run.returncode == 0, run.stderr
     return json.loads(path.read_text())
 
