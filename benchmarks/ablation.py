@@ -1,7 +1,8 @@
 """Train every refinement with equal budgets on the sample rooms and tabulate them.
 
-    python -m benchmarks.ablation --steps 150 --arch resnet18        # two CPU cores, about an hour
-    python -m benchmarks.ablation --arch resnet50 --num_epoch 40     # a GPU, the published budget
+    python -m benchmarks.ablation --steps 150        # two CPU cores, about half an hour
+    python -m benchmarks.ablation --arch resnet50 --num_epoch 40 --batch_size_train 8 \\
+        --lr_schedule plateau                        # a GPU, the published number of epochs
 
 Every network starts from the same seed, sees the same frames in the same order and is scored on
 the same draws of the samples; interpolation of those draws is the baseline. Runs are written to
