@@ -54,7 +54,7 @@ class Step:
 
 def step_memory(form: str, args: argparse.Namespace) -> int:
     """Peak bytes of a step beyond parameters, gradients and optimiser state."""
-    step = Step(form, args.arch, 1, (32, 32), args.device)
+    step = Step(form, args.arch, 2, (64, 64), args.device)
     step()  # gradients and momentum exist from here on
     step.set_batch(args.batch, tuple(args.size))
     if step.device.type == "cuda":

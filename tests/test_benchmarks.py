@@ -1,0 +1,36 @@
+"""What the benchmarks measure against computes the same, and the README shows what they wrote."""
+
+from pathlib import Path
+
+import torch
+
+from benchmarks.plain import PlainNetwork, propagate_plain
+from benchmarks.tables import tables
+from cspn import propagate
+from models import build_model, convert_released_state_dict
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def test_the_plain_propagation_is_the_same_function():
+    generator = torch.Generator().manual_seed(0)
+    guidance = torch.randn(2, 8, 13, 17, generator=generator)
+    coarse = torch.rand(2, 1, 13, 17, generator=generator) * 5
+    sparse = coarse * (torch.rand(coarse.shape, generator=generator) < 0.1)
+    torch.testing.assert_close(
+        propagate_plain(guidance, coarse, sparse), propagate(guidance, coarse, sparse)
+    )
+
+
+def test_the_plain_network_is_the_same_function():
+    torch.manual_seed(0)
+    plain = PlainNetwork("resnet50").eval()
+    ours = build_model("resnet50").eval()
+    ours.load_state_dict(convert_released_state_dict(plain.state_dict()))
+    rgbd = torch.rand(1, 4, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(rgbd), plain(rgbd), rtol=1e-4, atol=1e-4)
+
+
+def test_the_readme_shows_the_tables_of_the_results_files():
+    assert tables() in README.read_text(encoding="utf-8")
