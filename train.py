@@ -175,7 +175,12 @@ def find_resumed(args: argparse.Namespace, save_dir: Path) -> Checkpoint | None:
     if args.resume == "auto" and args.best_model_dir is None and not last.exists():
         return None
     path = options.resume_path(args, save_dir)
-    return load_checkpoint(find_checkpoint(path, ("last.pth", "best_model.pth")))
+    found = find_checkpoint(path, ("last.pth", "best_model.pth"))
+    if last.exists() and found.resolve() != last.resolve():
+        raise options.OptionError(
+            f"{save_dir} already holds another run than {found}; choose another --save_dir"
+        )
+    return load_checkpoint(found)
 
 
 def resume(

@@ -68,7 +68,6 @@ def test_plain_bilinear_resizing_mixes_holes_into_depth_and_hole_aware_does_not(
     mixed = (frames["released"] > 0) & (frames["released"] < 2.999)
     assert mixed.any()
     values = frames["hole_aware"]
-    assert np.isin(values[values == 0], 0).all()
     assert np.abs(values[values > 0] - 3).max() < 1e-5
     # The hole keeps its size: 10x20 of 60x80 pixels, seen 1.25 times larger.
     assert abs((values == 0).sum() - 1.25**2 * 200) < 40
