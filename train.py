@@ -3,15 +3,17 @@
     bash train_cspn_nyu.sh                                     # the published NYU recipe
     python train.py --data_root data/nyudepth_hdf5 --save_dir output/my_run --nesterov --pretrain
     python train.py --save_dir output/my_run --resume           # go on where it stopped
+    torchrun --nproc_per_node=4 train.py ...                    # the same run on four GPUs
 
 Writes to --save_dir: args.json, train.csv and eval.csv (a row an epoch), log.jsonl, last.pth
-(everything a run needs to go on), best_model.pth (lowest validation RMSE) and curves.png.
+(everything a run needs to go on; previous.pth is the one before), best_model.pth (lowest validation
+RMSE) and curves.png. Ctrl-C and SIGTERM save at the next step and exit with code 75.
 """
 
 import argparse
+import contextlib
 import math
 import time
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,29 +22,23 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dataloaders import DepthDataset, make_loader
-from engine import options
-from engine.checkpoint import (
-    Checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-    load_weights,
-    random_states,
-    save_checkpoint,
-    set_random_states,
-)
+from engine import distributed, options
+from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from engine.evaluation import evaluate, mean_scores, to_device
 from engine.failure import RunError, run_script
-from engine.loss import depth_loss
-from engine.metrics import RunningMetrics, depth_metrics
-from engine.pictures import save_curves
+from engine.health import Health
+from engine.loss import depth_loss, measured
 from engine.precision import autocast, gradient_scaler, prepare
 from engine.progress import progress
 from engine.run_folder import RunFolder
-from engine.schedule import CosineDecay, ReduceOnPlateau, build_schedule
+from engine.saving import BEST, LAST, PREVIOUS, Saver, load_newest
+from engine.schedule import build_schedule
+from engine.stopping import Stopped, StopRequest
+from engine.training import Training
 from models import build_model
 
-# How often the progress bar (and the check for a loss gone to NaN) reads the device.
-LOG_INTERVAL = 10
+# How often a GPU, or several processes, are asked how they are; one CPU process is asked always.
+CHECK_INTERVAL = 10
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,22 +52,25 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_model_options(parser)
     options.add_optimisation_options(parser)
     options.add_speed_options(parser)
+    options.add_process_options(parser)
     options.add_run_options(parser, "run folder to write (default output/<data>_<arch>_<model>)")
     return parser
 
 
-@dataclass
-class Progress:
-    """How far a run is: epochs and steps done, lowest validation RMSE in metres."""
-
-    epoch: int = 0
-    step: int = 0
-    best_rmse: float = math.inf
-
-
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    device = options.resolve_device(args.device)
+    device = distributed.start(options.resolve_device(args.device))
+    folder = RunFolder(Path(args.save_dir or f"output/{args.data_set}_{args.arch}_{args.model}"))
+    owned = folder.owned() if distributed.is_main() else contextlib.nullcontext()
+    with owned, StopRequest().listening() as request:
+        train(args, device, folder, request)
+    distributed.stop()
+
+
+def train(
+    args: argparse.Namespace, device: torch.device, folder: RunFolder, request: StopRequest
+) -> None:
+    """The whole run, or what is left of it."""
     torch.manual_seed(args.seed)
     # Convolutions of one size throughout: let cuDNN choose its fastest.
     torch.backends.cudnn.benchmark = True
@@ -79,12 +78,13 @@ def main(argv: list[str] | None = None) -> None:
     # Data.
     train_set, eval_set = options.build_training_sets(args)
     loading = {"num_workers": args.num_workers, "seed": args.seed}
+    loading |= {"rank": distributed.rank(), "world_size": distributed.world_size()}
     train_loader = make_loader(train_set, args.batch_size_train, shuffle=True, **loading)
     eval_loader = make_loader(eval_set, args.batch_size_eval, **loading)
 
     # Model, optimiser, and where the run goes on, if it does.
-    save_dir = Path(args.save_dir or f"output/{args.data_set}_{args.arch}_{args.model}")
-    checkpoint = find_resumed(args, save_dir)
+    checkpoint = find_resumed(args, folder)
+    distributed.wait_for_all()
     model = build_model(
         **options.model_options(args), pretrained=args.pretrain and checkpoint is None
     ).to(device)
@@ -96,190 +96,206 @@ def main(argv: list[str] | None = None) -> None:
         nesterov=args.nesterov,
     )
     schedule = build_schedule(args.lr_schedule, optimizer, args.num_epoch)
-    scaler = gradient_scaler(args.amp, device)
-    done = Progress()
+    run = Training(model, optimizer, schedule, gradient_scaler(args.amp, device), device)
     if checkpoint:
-        done = resume(checkpoint, model, optimizer, schedule, scaler)
+        run.resume(checkpoint)
     prepare(model, channels_last=args.channels_last, compile_model=args.compile)
+    network = distributed.shared(model, device, sync_batchnorm=args.sync_batchnorm)
 
-    folder = RunFolder(save_dir)
-    folder.write_args(vars(args))
-    for table in ("train", "eval"):
-        folder.forget_epochs(table, after=done.epoch)
-    folder.log("start", epoch=done.epoch, device=str(device), frames=len(train_set))
-    announce(args, model, device, train_set, eval_set, save_dir)
+    saver = Saver(folder, vars(args), args.save_minutes)
+    steps = StepEnd(run, saver, request)
+    if distributed.is_main():
+        begin(args, run, saver, checkpoint, train_set, eval_set)
 
-    while done.epoch < args.num_epoch:
+    while run.epoch < args.num_epoch:
+        train_loader.sampler.epoch, train_loader.sampler.start = run.epoch, run.position
         steps_left = len(train_loader)
         if args.max_steps is not None:
-            steps_left = min(steps_left, args.max_steps - done.step)
-        if steps_left <= 0:
+            steps_left = min(steps_left, args.max_steps - run.step)
+        if steps_left <= 0 and run.position == 0:
             break
         started = time.perf_counter()
-        train_loader.sampler.epoch = done.epoch
-        label = f"epoch {done.epoch + 1}/{args.num_epoch}"
-        train_scores = train_epoch(
-            model, train_loader, optimizer, scaler, device, args, label, steps_left
-        )
+        label = f"epoch {run.epoch + 1}/{args.num_epoch}"
+        train_epoch(run, network, train_loader, args, Health(folder, label), steps, steps_left)
         seconds = time.perf_counter() - started
 
-        scores = mean_scores(evaluate(model, eval_loader, device, amp=args.amp, label="validation"))
+        distributed.share_buffers(model)
+        rows = evaluate(
+            model,
+            eval_loader,
+            device,
+            amp=args.amp,
+            on_batch=steps.in_validation,
+            label="validation",
+        )
+        scores = mean_scores(rows)
         if not math.isfinite(scores["RMSE"]):
             raise RunError(f"the validation RMSE is {scores['RMSE']} in {label}; nothing was saved")
         lr = optimizer.param_groups[0]["lr"]
-        schedule.step(scores["MAE"])
-
-        is_best = scores["RMSE"] < done.best_rmse
-        done = Progress(done.epoch + 1, done.step + steps_left, min(done.best_rmse, scores["RMSE"]))
-        row = {"epoch": done.epoch, "lr": lr, "is_best": int(is_best)}
-        folder.append_row("train", row | train_scores)
-        folder.append_row("eval", row | scores)
-        save(folder, args, done, scores, is_best, model, optimizer, schedule, scaler)
-        folder.log("epoch", epoch=done.epoch, step=done.step, seconds=round(seconds, 1), **scores)
-        print(
-            f"{label}  lr {lr:g}  loss {train_scores['LOSS']:.4f}  "
-            f"validation RMSE {scores['RMSE']:.4f} m  MAE {scores['MAE']:.4f} m  "
-            f"REL {scores['ABS_REL']:.4f}  d1.25 {scores['DELTA1.25']:.4f}  "
-            f"({seconds:.0f} s)" + ("  best" if is_best else "")
-        )
-    folder.log("end", best_rmse=done.best_rmse)
-    print(f"done: best validation RMSE {done.best_rmse:.4f} m, in {save_dir}")
+        is_best = run.finish_epoch(scores)
+        saver.save_epoch(run, is_best)
+        if distributed.is_main():
+            folder.log("epoch", epoch=run.epoch, step=run.step, seconds=round(seconds, 1), **scores)
+            print(
+                f"{label}  lr {lr:g}  loss {run.rows['train'][-1]['LOSS']:.4f}  "
+                f"validation RMSE {scores['RMSE']:.4f} m  MAE {scores['MAE']:.4f} m  "
+                f"REL {scores['ABS_REL']:.4f}  d1.25 {scores['DELTA1.25']:.4f}  "
+                f"({seconds:.0f} s)" + ("  best" if is_best else "")
+            )
+    saver.check_written()
+    if distributed.is_main():
+        folder.log("end", best_rmse=run.best_rmse)
+        print(f"done: best validation RMSE {run.best_rmse:.4f} m, in {folder.path}")
 
 
-def announce(
-    args: argparse.Namespace,
-    model: nn.Module,
-    device: torch.device,
-    train_set: DepthDataset,
-    eval_set: DepthDataset,
-    save_dir: Path,
-) -> None:
-    """Say what is going to be trained, on what, and where it goes."""
-    parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"{args.model} {args.arch}, {parameters / 1e6:.1f} M parameters, on {device}; "
-        f"{len(train_set)} training and {len(eval_set)} validation frames of {train_set.root}; "
-        f"run folder {save_dir}"
-    )
-
-
-def find_resumed(args: argparse.Namespace, save_dir: Path) -> Checkpoint | None:
+def find_resumed(args: argparse.Namespace, folder: RunFolder) -> Checkpoint | None:
     """The checkpoint to go on from, None to start anew; never over another run's files."""
-    last = save_dir / "last.pth"
+    own = [folder.path / name for name in (LAST, PREVIOUS)]
+    holds_run = any(path.exists() for path in own)
     if args.resume is None:
-        if last.exists():
+        if holds_run:
             raise options.OptionError(
-                f"{save_dir} already holds a run; go on with --resume, or choose another --save_dir"
+                f"{folder.path} already holds a run; go on with --resume, or choose another "
+                "--save_dir"
             )
         return None
-    if args.resume == "auto" and args.best_model_dir is None and not last.exists():
-        return None
-    path = options.resume_path(args, save_dir)
-    found = find_checkpoint(path, ("last.pth", "best_model.pth"))
-    if last.exists() and found.resolve() != last.resolve():
+    if args.resume == "auto" and args.best_model_dir is None:
+        return load_newest(folder)
+    path = options.resume_path(args, folder.path)
+    if holds_run and path.resolve() in (folder.path.resolve(), own[0].resolve()):
+        return load_newest(folder)
+    found = find_checkpoint(path, (LAST, BEST))
+    if holds_run:
         raise options.OptionError(
-            f"{save_dir} already holds another run than {found}; choose another --save_dir"
+            f"{folder.path} already holds another run than {found}; choose another --save_dir"
         )
     return load_checkpoint(found)
 
 
-def resume(
-    checkpoint: Checkpoint,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: ReduceOnPlateau | CosineDecay,
-    scaler: torch.amp.GradScaler,
-) -> Progress:
-    """Put everything a run needs back; weights alone, as published files hold, start at epoch 0."""
-    load_weights(model, checkpoint)
-    state = checkpoint.training
-    if not state:
-        print(f"started from the weights of {checkpoint.path} ({checkpoint.kind}) at epoch 0")
-        return Progress()
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    if state["scaler"]:
-        scaler.load_state_dict(state["scaler"])
-    set_random_states(state["rng"])
-    done = Progress(state["epoch"], state["step"], state["best_rmse"])
-    print(f"resumed {checkpoint.path} after epoch {done.epoch}, best {done.best_rmse:.4f} m")
-    return done
-
-
-def save(
-    folder: RunFolder,
+def begin(
     args: argparse.Namespace,
-    done: Progress,
-    scores: dict[str, float],
-    is_best: bool,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: ReduceOnPlateau | CosineDecay,
-    scaler: torch.amp.GradScaler,
+    run: Training,
+    saver: Saver,
+    checkpoint: Checkpoint | None,
+    train_set: DepthDataset,
+    eval_set: DepthDataset,
 ) -> None:
-    """Write the epoch's checkpoints and curves. The rows come first: a run that is killed before
-    last.pth is in place resumes one epoch earlier and writes them again."""
-    weights = {
-        "args": vars(args),
-        "epoch": done.epoch,
-        "scores": scores,
-        "model": model.state_dict(),
-    }
-    if is_best:
-        save_checkpoint(folder.path / "best_model.pth", weights)
-    training = {
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "scaler": scaler.state_dict(),
-        "step": done.step,
-        "best_rmse": done.best_rmse,
-        "rng": random_states(),
-    }
-    save_checkpoint(folder.path / "last.pth", weights | training)
-    save_curves(folder.path / "curves.png", folder.read_rows("train"), folder.read_rows("eval"))
+    """Say what is going to be trained, on what, and where it goes; write the settings."""
+    if checkpoint and checkpoint.training:
+        place = f"after epoch {run.epoch}" + (f" and {run.position} images" * (run.position > 0))
+        print(f"resumed {checkpoint.path} {place}, best {run.best_rmse:.4f} m")
+    elif checkpoint:
+        print(f"started from the weights of {checkpoint.path} ({checkpoint.kind}) at epoch 0")
+    folder = saver.folder
+    folder.write_args(vars(args))
+    saver.write_tables(run)
+    folder.log(
+        "start" if checkpoint is None else "resumed",
+        epoch=run.epoch,
+        step=run.step,
+        device=str(run.device),
+        processes=distributed.world_size(),
+        frames=len(train_set),
+    )
+    parameters = sum(p.numel() for p in run.model.parameters())
+    processes = distributed.world_size()
+    print(
+        f"{args.model} {args.arch}, {parameters / 1e6:.1f} M parameters, on {run.device}"
+        + (f" and {processes - 1} more" if processes > 1 else "")
+        + f"; {len(train_set)} training and {len(eval_set)} validation frames of "
+        f"{train_set.root}; run folder {folder.path}"
+    )
+
+
+class StepEnd:
+    """What is done between steps: save when it is time, stop when somebody asked."""
+
+    def __init__(self, run: Training, saver: Saver, request: StopRequest):
+        self.run = run
+        self.saver = saver
+        self.request = request
+
+    def __call__(self, health: Health) -> None:
+        """Called where the network is whole: after the optimiser's step.
+
+        Raises:
+            Stopped: somebody asked, and the run is saved.
+        """
+        asked = self.request.signal is not None
+        stop, save = distributed.any_process(asked, self.saver.is_due(), device=self.run.device)
+        if stop or save:
+            health.check()
+            self.saver.save(self.run)
+        if stop:
+            self._stop()
+
+    def in_validation(self, batch: dict, pred: torch.Tensor) -> None:
+        """Called with each validation batch. The epoch's training is kept, its validation starts
+        anew; several processes, which have unequal shares of it, finish theirs."""
+        if self.request.signal is not None and distributed.world_size() == 1:
+            self.saver.save(self.run)
+            self._stop()
+
+    def _stop(self) -> None:
+        self.saver.check_written()
+        run, asked = self.run, self.request.signal
+        name = asked.name if asked else "another process"
+        if distributed.is_main():
+            self.saver.folder.log("stopped", by=name, epoch=run.epoch, step=run.step)
+        raise Stopped(
+            f"stopped by {name} after step {run.step}; saved in {self.saver.folder.path}, "
+            "go on with --resume auto"
+        )
 
 
 def train_epoch(
-    model: nn.Module,
+    run: Training,
+    network: nn.Module,
     loader: DataLoader,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    device: torch.device,
     args: argparse.Namespace,
-    label: str,
+    health: Health,
+    step_end: StepEnd,
     steps: int,
-) -> dict[str, float]:
-    """Take `steps` batches, at most one pass over the loader; returns mean LOSS and metrics.
+) -> None:
+    """Take `steps` batches, at most what the loader has left of the epoch.
+
+    Args:
+        run: is brought forward. network: `run.model` as this process calls it.
 
     Raises:
-        RunError: the loss is no longer finite.
+        RunError: the loss or a gradient is no longer finite.
+        Stopped: somebody asked for it, and the run is saved.
     """
-    model.train()
-    running, loss_sum = RunningMetrics(), torch.zeros((), device=device)
-    batches = islice(loader, steps)
-    with progress(batches, label=label, unit="step", total=steps) as bar:
+    device, processes = run.device, distributed.world_size()
+    interval = 1 if device.type == "cpu" and processes == 1 else CHECK_INTERVAL
+    health.gradients = args.amp != "fp16"
+    run.model.train()
+    batches = islice(loader, steps) if steps > 0 else ()
+    with progress(batches, label=health.label, unit="step", total=steps) as bar:
         for step, batch in enumerate(bar, start=1):
             batch = to_device(batch, device)
-            with autocast(args.amp, device):
-                pred = model(batch["rgbd"])
-            loss = depth_loss(pred, batch["depth"])
-            scaler.scale(loss / args.accumulate).backward()
-            if step % args.accumulate == 0 or step == steps:
-                scaler.step(optimizer)
-                scaler.update()
-                optimizer.zero_grad(set_to_none=True)
+            acts = step % args.accumulate == 0 or step == steps
+            waits = contextlib.nullcontext() if acts or processes == 1 else network.no_sync()
+            with waits:
+                with autocast(args.amp, device):
+                    pred = network(batch["rgbd"])
+                # Gradients are averaged over processes: each divides by its share of all pixels.
+                count = distributed.summed(measured(batch["depth"])) / processes
+                loss = depth_loss(pred, batch["depth"], count)
+                run.scaler.scale(loss / args.accumulate).backward()
+            norm = run.take_step(args.clip_grad) if acts else None
 
-            loss_sum += loss.detach()
-            running.update(depth_metrics(pred, batch["depth"]))
-            if step % LOG_INTERVAL == 0 or step == steps:
-                mean_loss = loss_sum.item() / step
-                if not math.isfinite(mean_loss):
-                    raise RunError(
-                        f"the loss is {mean_loss} by step {step} of {label}; nothing was saved "
-                        "over the last good checkpoint, try a smaller --lr"
-                    )
-                bar.set_postfix(loss=f"{mean_loss:.3f}", rmse=f"{running.means()['RMSE']:.3f}")
-    return {"LOSS": loss_sum.item() / steps, **running.means()}
+            run.step += 1
+            run.position += len(pred) * processes
+            run.scores.update(loss / processes, pred, batch["depth"])
+            health.add(run.scores.batches, batch["name"], loss, norm)
+            if step % interval == 0 or step == steps:
+                health.check()
+                if step % CHECK_INTERVAL == 0 or step == steps:
+                    means = run.scores.means()
+                    bar.set_postfix(loss=f"{means['LOSS']:.3f}", rmse=f"{means['RMSE']:.3f}")
+                if acts:
+                    step_end(health)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,68 @@
 """Batches of a data set in an order that the seed and the epoch decide alone."""
 
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from dataloaders.datasets import DepthDataset
+from dataloaders.hdf5 import DataError
 
 
 class EpochSampler(Sampler):
     """Yields (index, epoch) keys, shuffled by (seed, epoch) where asked for.
 
     The epoch travels with each index, so workers that outlive an epoch still draw anew, and a
-    resumed run sees what the uninterrupted one would have.
+    resumed run sees what the uninterrupted one would have. Of several processes each gets its own
+    share of every batch, so that together they see the batches that one process would.
+
+    Attributes:
+        epoch: of the next pass. start: images of it to leave out, for a run that goes on.
     """
 
-    def __init__(self, length: int, shuffle: bool, seed: int):
+    def __init__(
+        self,
+        length: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        batch_size: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
         self.length = length
         self.shuffle = shuffle
         self.seed = seed
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
         self.epoch = 0
+        self.start = 0
 
     def __len__(self) -> int:
-        return self.length
+        return len(self._indices(range(self.start, self.length)))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = list(range(self.length))
+        if self.shuffle:
+            # One 64-bit seed for each (seed, epoch); the multiplier keeps neighbours apart.
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(self.length, generator=generator).tolist()
+        return iter([(index, self.epoch) for index in self._indices(order[self.start :])])
+
+    def _indices(self, order: Sequence[int]) -> Sequence[int]:
+        """This process's share: of each batch in training, every n-th image in evaluation."""
+        if self.world_size == 1:
+            return order
         if not self.shuffle:
-            return iter([(index, self.epoch) for index in range(self.length)])
-        # One 64-bit seed for each (seed, epoch); the multiplier keeps neighbours apart.
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator)
-        return iter([(index, self.epoch) for index in order.tolist()])
+            return order[self.rank :: self.world_size]
+        share = self.batch_size // self.world_size
+        starts = range(0, len(order) - self.batch_size + 1, self.batch_size)
+        mine = [s + self.rank * share for s in starts]
+        return [order[i] for first in mine for i in range(first, first + share)]
 
 
 def make_loader(
@@ -40,23 +72,67 @@ def make_loader(
     shuffle: bool = False,
     num_workers: int = 2,
     seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader:
     """A loader over `dataset`; set `loader.sampler.epoch` before each epoch.
 
     Batches hold what an item holds with a leading B. In training (`shuffle`) an incomplete last
     batch is dropped, since it would weigh more than the others, and so is `rgb`, which only
     pictures need and which is a third of what a worker hands over.
+
+    Args:
+        batch_size: images a batch; in training over all processes, in evaluation in each.
+        num_workers: loader processes, of each process of the run.
+        rank, world_size: of how many processes this is which; they share each training batch.
+
+    Raises:
+        DataError: a training batch that the processes cannot share, or that is larger than the
+            data set where they must.
     """
+    if shuffle and world_size > 1:
+        if batch_size % world_size:
+            raise DataError(f"a batch of {batch_size} cannot be shared by {world_size} processes")
+        if len(dataset) < batch_size:
+            raise DataError(f"{len(dataset)} frames are fewer than a batch of {batch_size}")
+    sampler = EpochSampler(
+        len(dataset),
+        shuffle=shuffle,
+        seed=seed,
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+    )
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), shuffle, seed),
+        batch_size=batch_size // world_size if shuffle else batch_size,
+        sampler=sampler,
         num_workers=num_workers,
         collate_fn=_without_rgb if shuffle else default_collate,
         drop_last=shuffle and len(dataset) >= batch_size,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
+        worker_init_fn=_leave_signals_to_the_main_process,
+        # The loader draws a number for its workers, which nothing uses: not from the run's state.
+        generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C in a terminal, and what a scheduler sends, reaches every process. The main one
+    finishes its step and saves, for which it needs the workers; they end when it ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # Windows and macOS cannot tell who sent a signal
+        return
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+    def end_when_the_parent_says_so() -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_when_the_parent_says_so, daemon=True).start()
 
 
 def _without_rgb(items: list[dict]) -> dict:

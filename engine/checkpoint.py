@@ -1,20 +1,23 @@
 """Checkpoints: tensors and builtins in a file, ours or the authors', read without running it.
 
 A file of this project holds `format`, `args` (the run's settings), `epoch`, `scores` and `model`;
-`last.pth` also holds `optimizer`, `schedule`, `best_rmse`, `step` and `rng`, all a run needs to go
-on. A published `best_model.pth` is a bare state dict; it is recognised and converted.
+`last.pth` also holds all that `engine.training` needs to go on. A published `best_model.pth` is a
+bare state dict; it is recognised and converted.
+
+PyTorch stores a file as an archive whose records carry checksums, but does not look at them when
+it loads. They are looked at here, so a file that a bad disk or transfer has altered is refused.
 """
 
-import os
 import pickle
-import random
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.files import replace_file
 from models import convert_released_state_dict, dead_released_keys, is_released_state_dict
 
 FORMAT = "cspn-depth 1"
@@ -46,23 +49,32 @@ class Checkpoint:
     training: dict = field(default_factory=dict)
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state` (tensors and builtins) as a checkpoint of this project."""
+def save_checkpoint(path: Path, state: dict, *, keep_as: Path | None = None) -> None:
+    """Write `state` (tensors and builtins) as a checkpoint of this project.
+
+    Args:
+        keep_as: name under which the file that was there stays; see `engine.files`.
+
+    Raises:
+        OSError: it could not be written; the file that was there still is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(path, {"format": FORMAT, **state})
+    save_file(path, {"format": FORMAT, **state}, keep_as=keep_as)
 
 
-def save_file(path: Path, content: dict) -> None:
-    """`torch.save` to `path`, which never holds half a file: write beside, flush, rename."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as stream:
+def save_file(path: Path, content: dict, *, keep_as: Path | None = None) -> None:
+    """`torch.save` to `path`, which never holds half a file."""
+
+    def write(stream: BinaryIO) -> None:
+        try:
             torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        except RuntimeError as error:
+            # The archive writer reports a disk that is full in words of its own.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+    replace_file(path, write, keep_as=keep_as)
 
 
 def find_checkpoint(path: Path, names: tuple[str, ...] = ("best_model.pth", "last.pth")) -> Path:
@@ -87,14 +99,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: unreadable, holding more than tensors and builtins, or unknown.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of tensors and plain values, which is all that is loaded"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is truncated or not a checkpoint") from error
+    state = _read(path)
     if not isinstance(state, dict) or not state:
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a checkpoint")
 
@@ -132,6 +137,34 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def _read(path: Path) -> object:
+    """What the file holds, its checksums compared, nothing in it executed."""
+    with path.open("rb") as stream:  # a file that may not be read says so itself
+        is_archive = stream.read(2) == b"PK"
+    try:
+        if is_archive:
+            _compare_checksums(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of tensors and plain values, which is all that is loaded"
+        ) from error
+    except Exception as error:  # a damaged file can make its reader fail in any way
+        raise CheckpointError(f"{path} is truncated or not a checkpoint") from error
+
+
+def _compare_checksums(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        # PyTorch never compresses; a small file that unpacks to terabytes would have to.
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise CheckpointError(f"{path} holds compressed records, which PyTorch never writes")
+        altered = archive.testzip()
+    if altered is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of its part {altered} differs")
+
+
 def _released_args(path: Path, model: dict[str, Tensor]) -> dict:
     """What a published file tells: the architecture by its width, the norm by its folder."""
     resnet50 = model["encoder.conv2.weight"].shape[0] == 2048
@@ -162,25 +195,3 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"first {key}, expected {shapes[0]}, got {shapes[1]}"
         )
     model.load_state_dict(theirs)
-
-
-def random_states() -> dict:
-    """Every global random state, as tensors and builtins."""
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, keys.tolist(), int(position), int(has_gauss), float(cached)],
-        "python": list(random.getstate()),
-    }
-
-
-def set_random_states(states: dict) -> None:
-    """Go on from `random_states()`."""
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
-    name, keys, position, has_gauss, cached = states["numpy"]
-    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))

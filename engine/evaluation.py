@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from engine import distributed
 from engine.metrics import METRICS, depth_metrics
 from engine.precision import autocast
 from engine.progress import progress
@@ -26,13 +27,16 @@ def evaluate(
 ) -> list[dict[str, float | str]]:
     """Run `model` over `loader` in evaluation mode, under `--amp` where asked for.
 
+    Where several processes share the images, each returns the rows of all.
+
     Returns:
-        One row an image, in the loader's order: its `name` and every metric of
+        One row an image, in the data set's order: its `name` and every metric of
         `engine.metrics.METRICS` (NaN where it has no ground truth).
     """
     was_training = model.training
     model.eval()
     names: list[str] = []
+    indices: list[int] = []
     scores: list[dict[str, Tensor]] = []
     for batch in progress(loader, label=label, unit="batch", leave=False):
         batch = to_device(batch, device)
@@ -40,14 +44,20 @@ def evaluate(
             pred = model(batch["rgbd"])
         scores.append(depth_metrics(pred, batch["depth"]))
         names.extend(batch["name"])
+        indices.extend(batch["index"].tolist())
         if on_batch is not None:
             on_batch(batch, pred)
     model.train(was_training)
-    columns = {metric: torch.cat([s[metric] for s in scores]).tolist() for metric in METRICS}
-    return [
-        {"name": name, **{metric: columns[metric][i] for metric in METRICS}}
-        for i, name in enumerate(names)
+    columns = {
+        metric: torch.cat([s[metric] for s in scores]).tolist() if scores else []
+        for metric in METRICS
+    }
+    rows = [
+        (index, {"name": name, **{metric: columns[metric][i] for metric in METRICS}})
+        for i, (index, name) in enumerate(zip(indices, names, strict=True))
     ]
+    everyones = [row for share in distributed.gathered(rows) for row in share]
+    return [row for _, row in sorted(everyones, key=lambda pair: pair[0])]
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

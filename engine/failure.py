@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataloaders import DataError
 from engine.checkpoint import CheckpointError
 from engine.options import OptionError
+from engine.stopping import EXIT_STOPPED, Stopped
 from models import PretrainedError
 
 
@@ -18,14 +19,17 @@ EXPECTED = (DataError, PretrainedError, CheckpointError, OptionError, RunError, 
 
 
 def run_script(main: Callable[[list[str] | None], None]) -> None:
-    """Call `main` with the command line; exit 2 with a sentence where it raises what we expect."""
-    if "--debug" in sys.argv[1:]:
-        main(None)
-        return
+    """Call `main` with the command line; exit 2 with a sentence where it raises what we expect,
+    75 where it was asked to stop and has saved where it is."""
     try:
         main(None)
     except EXPECTED as error:
+        if "--debug" in sys.argv[1:]:
+            raise
         sys.exit(_fail(error))
+    except Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(130)

@@ -6,15 +6,22 @@ from torch import Tensor
 MIN_DEPTH = 1e-4
 
 
-def depth_loss(pred: Tensor, target: Tensor) -> Tensor:
+def depth_loss(pred: Tensor, target: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean |pred - target| over target > 1e-4 of the whole batch.
 
     Args:
         pred: (B, 1, H, W) metres. target: (B, 1, H, W) metres, 0 = no ground truth.
+        count: pixels to divide by instead of the measured ones here, for a process that holds a
+            share of the batch.
 
     Returns:
         A scalar in metres; 0, with zero gradients, where nothing is measured.
     """
-    valid = target > MIN_DEPTH
-    error = (pred - target).abs().masked_fill(~valid, 0)
-    return error.sum() / valid.sum().clamp(min=1)
+    error = (pred - target).abs().masked_fill(target <= MIN_DEPTH, 0)
+    count = measured(target) if count is None else count
+    return error.sum() / count.clamp(min=1)
+
+
+def measured(target: Tensor) -> Tensor:
+    """How many pixels of `target` (metres) count, as a scalar tensor."""
+    return (target > MIN_DEPTH).sum()

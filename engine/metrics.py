@@ -70,20 +70,17 @@ def depth_metrics(pred: Tensor, target: Tensor) -> dict[str, Tensor]:
 class RunningMetrics:
     """Means over images, kept on the device and read once."""
 
-    def __init__(self):
-        self._sums: Tensor | None = None
-        self._count: Tensor | None = None
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.sums = torch.zeros(len(METRICS), dtype=torch.float64, device=device)
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
 
     def update(self, scores: dict[str, Tensor]) -> None:
         """Add the (B,) scores of `depth_metrics`; images without ground truth do not count."""
         table = torch.stack([scores[name] for name in METRICS]).double()  # (metrics, B)
         scored = ~table.isnan().any(dim=0)
-        sums = torch.where(scored, table, 0.0).sum(dim=1)
-        self._sums = sums if self._sums is None else self._sums + sums
-        self._count = scored.sum() if self._count is None else self._count + scored.sum()
+        self.sums += torch.where(scored, table, 0.0).sum(dim=1)
+        self.count += scored.sum()
 
     def means(self) -> dict[str, float]:
         """Name -> mean over the images so far; NaN before the first."""
-        if self._sums is None:
-            return dict.fromkeys(METRICS, float("nan"))
-        return dict(zip(METRICS, (self._sums / self._count).tolist(), strict=True))
+        return dict(zip(METRICS, (self.sums / self.count).tolist(), strict=True))

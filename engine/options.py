@@ -97,13 +97,21 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         "--max_steps", type=_whole, help="stop after this many steps in all (default: no limit)"
     )
     group.add_argument(
-        "--batch_size_train", type=_count, default=8, help="images a step (published: 8)"
+        "--batch_size_train",
+        type=_count,
+        default=8,
+        help="images a step, over all processes (published: 8)",
     )
     group.add_argument(
         "--accumulate",
         type=_count,
         default=1,
         help="batches whose gradients make one optimiser step (published: 1)",
+    )
+    group.add_argument(
+        "--clip_grad",
+        type=_positive,
+        help="largest norm of all gradients together (published: no limit)",
     )
     group.add_argument(
         "--holdout",
@@ -131,6 +139,21 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--channels_last", action="store_true", help="memory format NHWC")
     group.add_argument("--compile", action="store_true", help="torch.compile the network")
+
+
+def add_process_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("saving and several processes")
+    group.add_argument(
+        "--save_minutes",
+        type=_positive,
+        default=10.0,
+        help="minutes between checkpoints within an epoch (default 10)",
+    )
+    group.add_argument(
+        "--sync_batchnorm",
+        action="store_true",
+        help="batch statistics over all processes of torchrun, not over each one's share",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser, save_dir_help: str) -> None:

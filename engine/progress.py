@@ -5,9 +5,12 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from engine import distributed
+
 
 def progress(iterable: Iterable, *, label: str, unit: str, total: int | None = None, **kwargs):
-    """A tqdm bar on stderr, redrawn every ten seconds where stderr is not a terminal."""
+    """A tqdm bar on stderr, redrawn every ten seconds where stderr is not a terminal; of several
+    processes only the main one draws."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(
         iterable,
@@ -16,5 +19,6 @@ def progress(iterable: Iterable, *, label: str, unit: str, total: int | None = N
         total=total,
         mininterval=interval,
         dynamic_ncols=True,
+        disable=not distributed.is_main(),
         **kwargs,
     )

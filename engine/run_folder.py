@@ -1,14 +1,28 @@
-"""The files of a run: `args.json`, CSV tables and `log.jsonl`, each row on disk when written."""
+"""The files of a run: `args.json`, CSV tables and `log.jsonl`, in a folder one run owns."""
 
+import contextlib
 import csv
+import io
 import json
 import math
+import os
 import platform
+import socket
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torchvision
+
+from engine.failure import RunError
+from engine.files import replace_text
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock; two runs on one folder go unnoticed there
+    fcntl = None
 
 
 class RunFolder:
@@ -16,7 +30,31 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self.log_failed = False
         path.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder for as long as the context lasts; a process that dies lets go of it.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        if fcntl is None:
+            yield
+            return
+        with (self.path / ".lock").open("a+", encoding="utf-8") as stream:
+            try:
+                # Of the kinds of lock the one that loader processes do not inherit.
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                stream.seek(0)
+                owner = stream.read().strip() or "process unknown"
+                raise RunError(f"{self.path} is in use by another run ({owner})") from error
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            stream.flush()
+            yield
 
     def write_args(self, args: dict) -> None:
         """Settings and environment, so that the run can be repeated."""
@@ -28,50 +66,49 @@ class RunFolder:
             "cpu_threads": torch.get_num_threads(),
         }
         text = json.dumps({"args": args, "environment": environment}, indent=2)
-        (self.path / "args.json").write_text(text + "\n", encoding="utf-8")
+        replace_text(self.path / "args.json", text + "\n")
 
     def log(self, event: str, **values: object) -> None:
-        """Append one JSON object with the time to `log.jsonl`."""
+        """Append one JSON object with the time to `log.jsonl`. A log that cannot be written is
+        said once and never ends a run."""
         record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values}
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        try:
+            _append_line(self.path / "log.jsonl", json.dumps(record))
+        except OSError as error:
+            if not self.log_failed:
+                print(f"warning: {self.path}/log.jsonl: {error}", file=sys.stderr)
+            self.log_failed = True
 
-    def append_row(self, table: str, row: dict) -> None:
-        """Append a row to `<table>.csv`, with a header when it is the first."""
-        path = self.path / f"{table}.csv"
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(row))
-            if is_new:
-                writer.writeheader()
-            writer.writerow({key: _cell(value) for key, value in row.items()})
+    def write_rows(self, table: str, rows: list[dict]) -> None:
+        """Write all rows of `<table>.csv`, whole or not at all."""
+        if rows:
+            replace_text(self.path / f"{table}.csv", _csv_text(rows))
+        else:
+            (self.path / f"{table}.csv").unlink(missing_ok=True)
 
-    def read_rows(self, table: str) -> list[dict[str, float]]:
-        """The rows of `<table>.csv` with every cell a number; none where there is no table."""
-        path = self.path / f"{table}.csv"
-        if not path.exists():
-            return []
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
-    def forget_epochs(self, table: str, after: int) -> None:
-        """Drop the rows of epochs past `after`, which a resumed run is going to write again."""
-        path = self.path / f"{table}.csv"
-        if not path.exists():
-            return
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= after]
-        path.unlink()
-        for row in rows:
-            self.append_row(table, row)
+def _append_line(path: Path, line: str) -> None:
+    """Append a line in one write, on a line of its own whatever a killed run left behind."""
+    with path.open("ab+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end:
+            stream.seek(end - 1)
+            if stream.read(1) != b"\n":
+                line = "\n" + line
+        stream.write(line.encode() + b"\n")
+
+
+def _csv_text(rows: list[dict]) -> str:
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return stream.getvalue()
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
-    """Write dicts of equal keys as a CSV file."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    """Write dicts of equal keys as a CSV file, whole or not at all."""
+    replace_text(path, _csv_text(rows))
 
 
 def format_table(rows: list[dict]) -> str:

@@ -13,10 +13,9 @@ from engine.checkpoint import (
     find_checkpoint,
     load_checkpoint,
     load_weights,
-    random_states,
     save_checkpoint,
-    set_random_states,
 )
+from engine.random_states import random_states, set_random_states
 from models import build_model
 
 

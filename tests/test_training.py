@@ -1,6 +1,7 @@
 """The training step: accumulation, mixed precision, and a loss that is no longer finite."""
 
 import argparse
+import json
 
 import pytest
 import torch
@@ -8,7 +9,13 @@ from torch import nn
 
 import train as train_script
 from engine.failure import RunError
+from engine.health import Health
 from engine.precision import autocast, gradient_scaler, prepare
+from engine.run_folder import RunFolder
+from engine.saving import Saver
+from engine.schedule import build_schedule
+from engine.stopping import StopRequest
+from engine.training import Training
 from models import build_model
 
 CPU = torch.device("cpu")
@@ -21,43 +28,88 @@ def batches(count, batch=1):
         {
             "rgbd": torch.rand(batch, 4, 8, 8, generator=generator),
             "depth": torch.rand(batch, 1, 8, 8, generator=generator) + 1,
+            "name": [f"train/{number}_{i}.h5" for i in range(batch)],
         }
-        for _ in range(count)
+        for number in range(count)
     ]
 
 
-def train(model, loader, accumulate=1):
-    args = argparse.Namespace(amp="off", accumulate=accumulate)
+def train(model, loader, folder, accumulate=1, clip_grad=None):
+    args = argparse.Namespace(amp="off", accumulate=accumulate, clip_grad=clip_grad)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scaler = gradient_scaler("off", CPU)
-    return train_script.train_epoch(
-        model, loader, optimizer, scaler, CPU, args, "epoch 1/1", len(loader)
-    )
+    schedule = build_schedule("plateau", optimizer, 1)
+    run = Training(model, optimizer, schedule, gradient_scaler("off", CPU), CPU)
+    folder = RunFolder(folder)
+    end = train_script.StepEnd(run, Saver(folder, {}, minutes=10), StopRequest())
+    health = Health(folder, "epoch 1/1")
+    train_script.train_epoch(run, model, loader, args, health, end, len(loader))
+    return run
 
 
-def test_two_accumulated_batches_step_like_one_batch_of_both():
+def test_two_accumulated_batches_step_like_one_batch_of_both(tmp_path):
     torch.manual_seed(0)
     apart, together = (nn.Conv2d(4, 1, 3, padding=1) for _ in range(2))
     together.load_state_dict(apart.state_dict())
     singles = batches(2)
-    pair = {key: torch.cat([b[key] for b in singles]) for key in singles[0]}
-    train(apart, singles, accumulate=2)
-    train(together, [pair])
+    pair = {key: torch.cat([b[key] for b in singles]) for key in ("rgbd", "depth")}
+    pair["name"] = [name for b in singles for name in b["name"]]
+    train(apart, singles, tmp_path, accumulate=2)
+    train(together, [pair], tmp_path)
     torch.testing.assert_close(apart.weight, together.weight)
 
 
-def test_an_incomplete_group_at_the_end_still_steps():
+def test_an_incomplete_group_at_the_end_still_steps(tmp_path):
     model = nn.Conv2d(4, 1, 3, padding=1)
     before = model.weight.detach().clone()
-    train(model, batches(1), accumulate=4)
+    train(model, batches(1), tmp_path, accumulate=4)
     assert not torch.equal(model.weight, before)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence():
+def test_a_loss_that_is_not_finite_ends_the_run_naming_the_batchs_files(tmp_path):
     model = nn.Conv2d(4, 1, 3, padding=1)
-    model.weight.data.fill_(torch.inf)
-    with pytest.raises(RunError, match=r"the loss is .* by step 2 of epoch 1/1; nothing was saved"):
-        train(model, batches(2))
+    loader = batches(3, batch=2)
+    loader[1]["rgbd"][0, 0, 0, 0] = torch.inf
+    with pytest.raises(RunError, match=r"the loss is .* at step 2 of epoch 1/1, on train/1_0.h5, "):
+        train(model, loader, tmp_path)
+    record = json.loads((tmp_path / "divergence.json").read_text())
+    assert record["files"] == ["train/1_0.h5", "train/1_1.h5"] and record["step"] == 2
+    assert not list(tmp_path.glob("*.pth"))
+
+
+class Overflow(torch.autograd.Function):
+    """A finite value whose gradient is not."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * torch.inf
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_too(tmp_path):
+    class Diverging(nn.Conv2d):
+        def forward(self, rgbd):
+            return Overflow.apply(super().forward(rgbd))
+
+    with pytest.raises(RunError, match=r"the gradient is .* at step 1 of epoch 1/1"):
+        train(Diverging(4, 1, 3, padding=1), batches(1), tmp_path)
+
+
+def test_clipping_bounds_the_step_and_leaves_its_direction(tmp_path):
+    torch.manual_seed(0)
+    free, clipped = (nn.Conv2d(4, 1, 3, padding=1) for _ in range(2))
+    clipped.load_state_dict(free.state_dict())
+    before = torch.cat([p.detach().flatten() for p in free.parameters()])
+    train(free, batches(1), tmp_path)
+    train(clipped, batches(1), tmp_path, clip_grad=0.01)
+    steps = [
+        torch.cat([p.detach().flatten() for p in m.parameters()]) - before for m in (free, clipped)
+    ]
+    assert steps[0].norm() > 0.01
+    torch.testing.assert_close(steps[1].norm(), torch.tensor(0.1 * 0.01), rtol=1e-3, atol=0)
+    assert torch.cosine_similarity(*steps, dim=0) > 0.9999
 
 
 def test_bf16_keeps_metres_in_float32_and_stays_close():

@@ -1,0 +1,58 @@
+"""Noticing that training has left the finite numbers, and on which files."""
+
+import json
+import math
+
+import torch
+from torch import Tensor
+
+from engine.failure import RunError
+from engine.files import replace_text
+from engine.run_folder import RunFolder
+
+
+class Health:
+    """Watches loss and gradients without making the device wait at every step.
+
+    Args:
+        folder: where `divergence.json` goes. label: what the sentence calls the epoch.
+        gradients: whether a gradient that is not finite is a failure; under fp16 it is not, the
+            scaler skips such steps by itself.
+    """
+
+    def __init__(self, folder: RunFolder, label: str, *, gradients: bool = True):
+        self.folder = folder
+        self.label = label
+        self.gradients = gradients
+        self.pending: list[tuple[int, list[str], Tensor]] = []
+
+    def add(self, step: int, names: list[str], loss: Tensor, norm: Tensor | None) -> None:
+        """Note a batch: its step in the epoch, its files, its loss and, where the optimiser took
+        a step, the norm of the gradients."""
+        norm = loss.new_zeros(()) if norm is None or not self.gradients else norm.to(loss)
+        self.pending.append((step, list(names), torch.stack([loss.detach(), norm])))
+
+    def check(self) -> None:
+        """Look at the batches noted since the last call.
+
+        Raises:
+            RunError: one of them has a loss or gradient that is not finite; the files of the
+                first such batch are in the sentence and in `divergence.json`.
+        """
+        pending, self.pending = self.pending, []
+        values = torch.stack([v for _, _, v in pending]).tolist() if pending else []
+        for (step, names, _), (loss, norm) in zip(pending, values, strict=True):
+            if math.isfinite(loss) and math.isfinite(norm):
+                continue
+            what = "loss" if not math.isfinite(loss) else "gradient"
+            value = loss if what == "loss" else norm
+            record = {"when": self.label, "step": step, "loss": str(loss), "gradient": str(norm)}
+            record["files"] = names
+            self.folder.log("divergence", **record)
+            path = self.folder.path / "divergence.json"
+            replace_text(path, json.dumps(record, indent=2) + "\n")
+            raise RunError(
+                f"the {what} is {value} at step {step} of {self.label}, on {', '.join(names)}; "
+                f"nothing was saved over the last good checkpoint (see {path}; "
+                "try a smaller --lr or --clip_grad)"
+            )
