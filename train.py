@@ -30,6 +30,7 @@ from engine.health import Health
 from engine.loss import depth_loss, measured
 from engine.precision import autocast, gradient_scaler, prepare
 from engine.progress import progress
+from engine.random_states import seed_everything
 from engine.run_folder import RunFolder
 from engine.saving import BEST, LAST, PREVIOUS, Saver, load_newest
 from engine.schedule import build_schedule
@@ -71,7 +72,7 @@ def train(
     args: argparse.Namespace, device: torch.device, folder: RunFolder, request: StopRequest
 ) -> None:
     """The whole run, or what is left of it."""
-    torch.manual_seed(args.seed)
+    seed_everything(args.seed)
     # Convolutions of one size throughout: let cuDNN choose its fastest.
     torch.backends.cudnn.benchmark = True
 

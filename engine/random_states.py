@@ -6,6 +6,13 @@ import numpy as np
 import torch
 
 
+def seed_everything(seed: int) -> None:
+    """Start every global random state from `seed`."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
 def random_states() -> dict:
     """Every global random state."""
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002

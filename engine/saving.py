@@ -84,11 +84,11 @@ class Saver:
         """Raises:
         RunError: the last checkpoint could not be written.
         """
-        if self.failure:
-            raise RunError(
-                f"the last checkpoint could not be written ({self.failure}); "
-                f"{self.folder.path} holds the one before, from which --resume auto goes on"
-            )
+        if not self.failure:
+            return
+        kept = [n for n in (LAST, PREVIOUS) if (self.folder.path / n).exists()]
+        rest = f"--resume auto goes on from the one before, {kept[0]}" if kept else "there is none"
+        raise RunError(f"the last checkpoint could not be written ({self.failure}); {rest}")
 
     def _try(self, write: Callable[[], object]) -> str | None:
         """Why it could not be written, None where it was."""
