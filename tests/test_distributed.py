@@ -1,0 +1,121 @@
+"""Two processes of torchrun against one, on CPUs: the same batches, losses and scores."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import train as train_script
+from dataloaders import DataError, make_loader
+from dataloaders.loader import EpochSampler
+from engine.sync_batchnorm import CPUSyncBatchNorm2d, convert_sync_batchnorm
+from tests.conftest import write_frames
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ["--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "2", "--nesterov"]
+FLAGS += ["--num_workers", "0", "--device", "cpu", "--sync_batchnorm", "--resume", "auto"]
+
+
+def torchrun(processes, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*command, f"--nproc_per_node={processes}", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def rows(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """Four training frames and three for validation, which two processes cannot halve."""
+    return write_frames(tmp_path_factory.mktemp("frames"), n_train=4, n_val=3)
+
+
+def test_two_processes_train_and_score_like_one_and_one_goes_on_for_two(frames, tmp_path):
+    flags = [*FLAGS, "--data_root", str(frames), "--save_dir"]
+    done = torchrun(2, "train.py", *flags, tmp_path / "two", "--num_epoch", 1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("epoch 1/1") == 1  # one of them speaks
+    train_script.main([*flags, str(tmp_path / "one"), "--num_epoch", "1"])
+
+    one, two = (torch.load(tmp_path / n / "last.pth", weights_only=True) for n in ("one", "two"))
+    assert (one["step"], one["epoch"]) == (two["step"], two["epoch"]) == (2, 1)
+    for name, weight in one["model"].items():
+        torch.testing.assert_close(two["model"][name], weight, rtol=1e-3, atol=2e-5, msg=name)
+    for table in ("train.csv", "eval.csv"):
+        (ours,), (theirs,) = rows(tmp_path / "one" / table), rows(tmp_path / "two" / table)
+        for column, value in ours.items():
+            assert float(theirs[column]) == pytest.approx(float(value), rel=1e-3, abs=1e-4), column
+    start = json.loads((tmp_path / "two" / "log.jsonl").read_text().splitlines()[0])
+    assert start["processes"] == 2
+
+    # The schedule and the position are those of the whole run, whoever goes on.
+    for name in ("one", "two"):
+        train_script.main([*flags, str(tmp_path / name), "--num_epoch", "2"])
+    ours, theirs = (rows(tmp_path / name / "train.csv") for name in ("one", "two"))
+    assert [row["epoch"] for row in theirs] == ["1", "2"]
+    assert float(theirs[1]["LOSS"]) == pytest.approx(float(ours[1]["LOSS"]), rel=5e-3)
+
+
+def test_the_processes_batches_are_together_the_batches_of_one():
+    whole = EpochSampler(11, shuffle=True, seed=3, batch_size=4)
+    shares = [
+        EpochSampler(11, shuffle=True, seed=3, batch_size=4, rank=rank, world_size=2)
+        for rank in (0, 1)
+    ]
+    for sampler in (whole, *shares):
+        sampler.epoch, sampler.start = 5, 2
+    together = [list(share) for share in shares]
+    assert [len(share) for share in shares] == [len(keys) for keys in together] == [4, 4]
+    batches = [together[r][first : first + 2] for first in (0, 2) for r in (0, 1)]
+    assert [key for batch in batches for key in batch] == list(whole)[:8]
+
+
+def test_evaluation_gives_every_image_to_one_process():
+    shares = [EpochSampler(7, shuffle=False, rank=rank, world_size=3) for rank in range(3)]
+    assert sorted(index for share in shares for index, _ in share) == list(range(7))
+
+
+def test_a_batch_that_cannot_be_shared_gets_a_sentence(frames):
+    dataset = train_script.options.DATA_SETS["nyudepth"](frames, "train")
+    with pytest.raises(DataError, match="a batch of 3 cannot be shared by 2 processes"):
+        make_loader(dataset, 3, shuffle=True, world_size=2)
+    with pytest.raises(DataError, match="4 frames are fewer than a batch of 8"):
+        make_loader(dataset, 8, shuffle=True, world_size=2)
+
+
+def test_synchronised_normalisation_is_plain_normalisation_for_one_process(tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    try:
+        plain, synced = nn.Sequential(nn.BatchNorm2d(3)), nn.Sequential(nn.BatchNorm2d(3))
+        convert_sync_batchnorm(synced, torch.device("cpu"))
+        assert type(synced[0]) is CPUSyncBatchNorm2d
+        assert list(synced.state_dict()) == list(plain.state_dict())
+        features = torch.randn(4, 3, 5, 6) * 3 + 100
+        grads = []
+        for model in (plain, synced):
+            inputs = features.clone().requires_grad_()
+            output = model(inputs)
+            output.pow(3).sum().backward()
+            grads.append((output.detach(), inputs.grad, model[0].weight.grad))
+        for ours, theirs in zip(*grads, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+        for name, buffer in plain.state_dict().items():
+            torch.testing.assert_close(synced.state_dict()[name], buffer, rtol=1e-4, atol=1e-5)
+    finally:
+        torch.distributed.destroy_process_group()
