@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from dataloaders import DepthDataset, make_loader
 from engine import options
+from engine.bad_frames import SkippedFrames
 from engine.checkpoint import (
     Checkpoint,
     find_checkpoint,
@@ -118,9 +119,12 @@ def main(argv: list[str] | None = None) -> None:
         started = time.perf_counter()
         train_loader.sampler.epoch = done.epoch
         label = f"epoch {done.epoch + 1}/{args.num_epoch}"
+        skipped = SkippedFrames(len(train_set))
         train_scores = train_epoch(
-            model, train_loader, optimizer, scaler, device, args, label, steps_left
+            model, train_loader, optimizer, scaler, device, args, label, steps_left, skipped
         )
+        if skipped.sentences:
+            folder.log("left out", epoch=done.epoch + 1, frames=skipped.sentences)
         seconds = time.perf_counter() - started
 
         scores = mean_scores(evaluate(model, eval_loader, device, amp=args.amp, label="validation"))
@@ -248,17 +252,20 @@ def train_epoch(
     args: argparse.Namespace,
     label: str,
     steps: int,
+    skipped: SkippedFrames | None = None,
 ) -> dict[str, float]:
     """Take `steps` batches, at most one pass over the loader; returns mean LOSS and metrics.
 
     Raises:
-        RunError: the loss is no longer finite.
+        RunError: the loss is no longer finite, or too many frames had to be left out.
     """
     model.train()
     running, loss_sum = RunningMetrics(), torch.zeros((), device=device)
     batches = islice(loader, steps)
     with progress(batches, label=label, unit="step", total=steps) as bar:
         for step, batch in enumerate(bar, start=1):
+            for sentence in skipped.add(batch) if skipped else ():
+                bar.write(f"left out: {sentence}")
             batch = to_device(batch, device)
             with autocast(args.amp, device):
                 pred = model(batch["rgbd"])

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from dataloaders.datasets import DepthDataset
+from dataloaders.workers import WatchedLoader
 
 
 class EpochSampler(Sampler):
@@ -43,21 +44,33 @@ def make_loader(
 ) -> DataLoader:
     """A loader over `dataset`; set `loader.sampler.epoch` before each epoch.
 
-    Batches hold what an item holds with a leading B. In training (`shuffle`) an incomplete last
-    batch is dropped, since it would weigh more than the others, and so is `rgb`, which only
-    pictures need and which is a third of what a worker hands over.
+    Batches hold what an item holds with a leading B; `skipped` is one list for all of them. In
+    training (`shuffle`) an incomplete last batch is dropped, since it would weigh more than the
+    others, and so is `rgb`, which only pictures need and which is a third of what a worker hands
+    over.
+
+    Raises (when iterated):
+        DataError: a frame that cannot be used, or a process that died, with the frame it was on.
     """
-    return DataLoader(
+    return WatchedLoader(
         dataset,
         batch_size=batch_size,
         sampler=EpochSampler(len(dataset), shuffle, seed),
         num_workers=num_workers,
-        collate_fn=_without_rgb if shuffle else default_collate,
+        collate_fn=_collate_without_rgb if shuffle else _collate,
         drop_last=shuffle and len(dataset) >= batch_size,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
     )
 
 
-def _without_rgb(items: list[dict]) -> dict:
-    return default_collate([{k: v for k, v in item.items() if k != "rgb"} for item in items])
+def _collate_without_rgb(items: list[dict]) -> dict:
+    return _collate([{k: v for k, v in item.items() if k != "rgb"} for item in items])
+
+
+def _collate(items: list[dict]) -> dict:
+    skipped = [item.pop("skipped") for item in items if "skipped" in item]
+    batch = default_collate(items)
+    if skipped:
+        batch["skipped"] = [sentence for of_item in skipped for sentence in of_item]
+    return batch

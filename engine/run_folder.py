@@ -5,10 +5,13 @@ import json
 import math
 import platform
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 import torchvision
+
+from engine.failure import RunError
 
 
 class RunFolder:
@@ -47,23 +50,75 @@ class RunFolder:
             writer.writerow({key: _cell(value) for key, value in row.items()})
 
     def read_rows(self, table: str) -> list[dict[str, float]]:
-        """The rows of `<table>.csv` with every cell a number; none where there is no table."""
-        path = self.path / f"{table}.csv"
-        if not path.exists():
-            return []
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        """The rows of `<table>.csv` with every cell a number; none where there is no table.
 
-    def forget_epochs(self, table: str, after: int) -> None:
-        """Drop the rows of epochs past `after`, which a resumed run is going to write again."""
+        Raises:
+            RunError: a table that is damaged.
+        """
+        path = self.path / f"{table}.csv"
+        return [_numbers(path, row) for row in _read_table(path)] if path.exists() else []
+
+    def forget_epochs(self, table: str, after: int, columns: Iterable[str] = ()) -> None:
+        """Drop the rows of epochs past `after`, which a resumed run is going to write again.
+
+        Those that stay are checked here, before the next epoch is trained: `columns` are some
+        that the run is going to write and that the table must therefore have.
+
+        Raises:
+            RunError: a table that is damaged, or lacks one of the columns.
+        """
         path = self.path / f"{table}.csv"
         if not path.exists():
             return
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= after]
+        rows = _read_table(path)
+        missing = [column for column in ("epoch", *columns) if column not in rows[0]]
+        if missing:
+            raise RunError(f"{path} has no column {missing[0]}{_REMEDY}")
+        rows = [row for row in rows if _epoch(path, row) <= after]
+        for row in rows:
+            _numbers(path, row)
         path.unlink()
         for row in rows:
             self.append_row(table, row)
+
+
+# What may be done about a damaged table; nothing that a run computes depends on it.
+_REMEDY = "; repair the table, or move it away to go on without its rows"
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table, at least one, each a cell a column where it is whole.
+
+    Raises:
+        RunError: not a CSV file in UTF-8, or without a row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read: {error}{_REMEDY}") from error
+    if not rows:
+        raise RunError(f"{path} holds no row{_REMEDY}")
+    return rows
+
+
+def _epoch(path: Path, row: dict[str, str]) -> int:
+    try:
+        return int(row["epoch"])
+    except ValueError as error:
+        shown = repr(row["epoch"][:20])
+        raise RunError(f"{path} has a row of epoch {shown}, expected a number{_REMEDY}") from error
+
+
+def _numbers(path: Path, row: dict[str, str]) -> dict[str, float]:
+    """A row with every cell a number; cells that lack or are too many have no name or value."""
+    try:
+        return {column: float(cell) for column, cell in row.items()}
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} has a damaged row, {len(row)} columns of numbers expected, beginning "
+            f"{','.join(map(str, row.values()))[:40]!r}{_REMEDY}"
+        ) from error
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
