@@ -9,6 +9,7 @@ import csv
 import itertools
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -201,8 +202,8 @@ def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         # h5py's low-level calls: its objects for files and data sets cost more than the reading.
-        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, _CLOSES_ALL)
-        with contextlib.closing(file):
+        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+        with contextlib.closing(file), _closing_members(file):
             rgb, depth = (_open_array(file, key, path) for key in ("rgb", "depth"))
             _check_layout(rgb, depth, path)
             return rgb.read(), depth.read()
@@ -215,6 +216,20 @@ def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(error, OSError) and error.errno:
             raise DataError(f"{path} cannot be read: {os.strerror(error.errno)}") from error
         raise DataError(f"{path} is not a readable HDF5 file") from error
+
+
+@contextlib.contextmanager
+def _closing_members(file: h5py.h5f.FileID) -> Iterator[None]:
+    """On an error, close what was opened in the file: whoever keeps the error would keep it open
+    otherwise, and with it the file."""
+    try:
+        yield
+    except BaseException:
+        kinds = h5py.h5f.OBJ_LOCAL | (h5py.h5f.OBJ_ALL & ~h5py.h5f.OBJ_FILE)
+        for member in h5py.h5f.get_obj_ids(file, kinds):
+            while member.valid:
+                h5py.h5i.dec_ref(member)
+        raise
 
 
 class _Array(NamedTuple):
@@ -309,7 +324,3 @@ PIECE_OVERHEAD = 16
 
 _KEEP_THE_SIZE = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 _STORED_IN_THE_FILE = (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)
-
-# Closing the file closes all that was opened in it, whoever still holds on to it.
-_CLOSES_ALL = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-_CLOSES_ALL.set_fclose_degree(h5py.h5f.CLOSE_STRONG)

@@ -70,11 +70,12 @@ class WatchedLoader(DataLoader):
             self.watch.loader = weakref.ref(self)
 
     def __iter__(self) -> Iterator[dict]:
-        return _NamingIterator(super().__iter__())
+        return _NamingIterator(self, super().__iter__())
 
 
 class _NamingIterator:
-    def __init__(self, batches: Iterator[dict]):
+    def __init__(self, loader: WatchedLoader, batches: Iterator[dict]):
+        self.loader = loader  # which knows what its processes read
         self.batches = batches
 
     def __iter__(self) -> Iterator[dict]:

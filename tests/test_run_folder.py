@@ -3,6 +3,9 @@
 import csv
 import json
 
+import pytest
+
+from engine.failure import RunError
 from engine.run_folder import RunFolder, format_table
 
 
@@ -30,3 +33,23 @@ def test_csv_cells_are_plain_numbers(tmp_path):
     RunFolder(tmp_path).append_row("eval", {"epoch": 1, "DELTA1.25^2": 0.123456789})
     with (tmp_path / "eval.csv").open() as stream:
         assert next(csv.DictReader(stream)) == {"epoch": "1", "DELTA1.25^2": "0.123457"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epoch,RMSE\n1\n", "has a damaged row"),
+        ("epoch,RMSE\n1,0.5,0.5\n", "has a damaged row"),
+        ("epoch,RMSE\n1,word\n", "has a damaged row"),
+        ("epoch,RMSE\none,0.5\n", "row of epoch 'one'"),
+        ("step,RMSE\n1,0.5\n", "has no column epoch"),
+        ("epoch,MAE\n1,0.5\n", "has no column RMSE"),
+        ("epoch,RMSE\n", "holds no row"),
+    ],
+)
+def test_damaged_tables_are_named_before_an_epoch_is_trained(tmp_path, text, sentence):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    with pytest.raises(RunError, match=sentence) as error:
+        RunFolder(tmp_path).forget_epochs("train", after=2, columns=["RMSE"])
+    assert str(path) in str(error.value) and path.read_text() == text

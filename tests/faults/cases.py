@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 SECONDS = 30  # for one case, amply
-MEMORY_MB = 1800  # beyond what the process had before: a bomb went off
+MEMORY_MB = 900  # beyond what the process had before: a bomb went off
 
 SENTENCE, IN_CONTRACT, PENDING, OTHER = "intended sentence", "in contract", "pending", "other"
 

@@ -19,6 +19,14 @@ def all_cases() -> list[Case]:
     return [*frame_cases(), *listing_cases(), *checkpoint_cases(), *table_cases()]
 
 
+def some_cases(each: int = 3) -> list[Case]:
+    """A few of every kind, spread over it: the small form of the suite."""
+    kinds: dict[str, list[Case]] = {}
+    for case in all_cases():
+        kinds.setdefault(case.kind, []).append(case)
+    return [of_kind[i * len(of_kind) // each] for of_kind in kinds.values() for i in range(each)]
+
+
 def run(cases: list[Case] | None = None) -> bool:
     """Run the cases (all by default) and print the table; True where none ended otherwise."""
     cases = all_cases() if cases is None else cases
