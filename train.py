@@ -97,7 +97,9 @@ def train(
         nesterov=args.nesterov,
     )
     schedule = build_schedule(args.lr_schedule, optimizer, args.num_epoch)
-    run = Training(model, optimizer, schedule, gradient_scaler(args.amp, device), device)
+    run = Training(
+        model, optimizer, schedule, gradient_scaler(args.amp, device), device, len(train_set)
+    )
     if checkpoint:
         run.resume(checkpoint)
     prepare(model, channels_last=args.channels_last, compile_model=args.compile)
@@ -118,6 +120,9 @@ def train(
         started = time.perf_counter()
         label = f"epoch {run.epoch + 1}/{args.num_epoch}"
         train_epoch(run, network, train_loader, args, Health(folder, label), steps, steps_left)
+        for left_out in distributed.gathered(run.skipped.sentences):
+            if left_out:
+                folder.log("left out", epoch=run.epoch + 1, frames=left_out)
         seconds = time.perf_counter() - started
 
         distributed.share_buffers(model)
@@ -274,6 +279,8 @@ def train_epoch(
     batches = islice(loader, steps) if steps > 0 else ()
     with progress(batches, label=health.label, unit="step", total=steps) as bar:
         for step, batch in enumerate(bar, start=1):
+            for sentence in run.skipped.add(batch):
+                bar.write(f"left out: {sentence}")
             batch = to_device(batch, device)
             acts = step % args.accumulate == 0 or step == steps
             waits = contextlib.nullcontext() if acts or processes == 1 else network.no_sync()

@@ -1,12 +1,19 @@
 """HDF5 RGB-D frames to network inputs: reading, transforms, sparse-depth sampling, batching."""
 
-from dataloaders.datasets import DATA_SETS, DepthDataset, KITTIDepthDataset, NYUDepthDataset
+from dataloaders.datasets import (
+    BAD_FRAMES,
+    DATA_SETS,
+    DepthDataset,
+    KITTIDepthDataset,
+    NYUDepthDataset,
+)
 from dataloaders.hdf5 import DataError
 from dataloaders.loader import make_loader
 from dataloaders.sampling import SAMPLERS
 from dataloaders.transforms import DEPTH_RESIZES, RGB_ENCODINGS
 
 __all__ = [
+    "BAD_FRAMES",
     "DATA_SETS",
     "DEPTH_RESIZES",
     "RGB_ENCODINGS",

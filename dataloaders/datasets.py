@@ -1,5 +1,6 @@
 """NYU Depth v2 and KITTI odometry as data sets of RGB and sparse depth."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,19 @@ from dataloaders.transforms import (
     DEPTH_RESIZES,
     RGB_ENCODINGS,
     Augmentation,
+    check_crop,
     encode_rgb,
     transform_frame,
     unit_rgb,
 )
 
 SPLITS = ("train", "val")
+BAD_FRAMES = ("stop", "skip")
+
+
+def most_skipped(frames: int) -> int:
+    """How many frames of a training epoch of `frames` may be left out: 1 %, but one at least."""
+    return max(1, frames // 100)
 
 
 class DepthDataset(Dataset):
@@ -27,7 +35,8 @@ class DepthDataset(Dataset):
         rgbd: (4, h, w) float32, the encoded RGB, then sparse depth in metres, 0 = none;
         depth: (1, h, w) float32 metres, 0 = no ground truth;
         rgb: (3, h, w) float32 in [0, 1], before encoding;
-        index: i; name: the file, relative to the root.
+        index: i; name: the file, relative to the root;
+        skipped: with `bad_frames="skip"`, one sentence for each frame left out before this one.
 
     The draw of item i (samples, and augmentation in training) depends on (seed, i) alone, and on
     the epoch in training: never on workers, batch size or what was read before. Index with
@@ -42,7 +51,14 @@ class DepthDataset(Dataset):
         rgb_encoding: "released" or "normalized"; see `transforms.encode_rgb`.
         depth_resize: "released" or "hole_aware"; None takes the data set's own default.
         augment: override the split's own choice.
+        bad_frames: what a frame that cannot be read or used does. "stop" raises its DataError;
+            "skip", for training alone, gives the next frame in file order instead, with that
+            frame's own draw, so that what an item holds still depends on nothing but its key.
+            A mean over frames must be over all of them, so evaluation always stops.
         seed: of every random draw.
+
+    Attributes:
+        on_frame: called with the index of each frame before it is read; None calls nothing.
 
     Raises:
         DataError: missing root, empty list, an option that does not exist.
@@ -66,6 +82,7 @@ class DepthDataset(Dataset):
         rgb_encoding: str = "released",
         depth_resize: str | None = None,
         augment: bool | None = None,
+        bad_frames: str = "stop",
         seed: int = 0,
     ):
         depth_resize = depth_resize or self.default_depth_resize
@@ -74,6 +91,7 @@ class DepthDataset(Dataset):
             ("sampler", sampler, SAMPLERS),
             ("rgb_encoding", rgb_encoding, RGB_ENCODINGS),
             ("depth_resize", depth_resize, DEPTH_RESIZES),
+            ("bad_frames", bad_frames, BAD_FRAMES),
         ):
             if value not in allowed:
                 raise DataError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
@@ -87,29 +105,42 @@ class DepthDataset(Dataset):
         self.rgb_encoding = rgb_encoding
         self.depth_resize = depth_resize
         self.augment = split == "train" if augment is None else augment
+        if bad_frames == "skip" and not self.augment:
+            raise DataError("bad_frames skip is for training: evaluation scores every frame")
+        self.bad_frames = bad_frames
         self.seed = seed
+        self.on_frame: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor | int | str]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
         index, epoch = key if isinstance(key, tuple) else (key, 0)
+        index = range(len(self.frames))[index]
+        if self.bad_frames == "stop":
+            return self.item(index, epoch)
+        # More bad frames in a row than an epoch may hold: looking further would not help.
+        skipped: list[str] = []
+        for i in range(index, index + most_skipped(len(self.frames)) + 1):
+            try:
+                item = self.item(i % len(self.frames), epoch)
+            except DataError as error:
+                skipped.append(str(error))
+                continue
+            return item | {"skipped": skipped}
+        raise DataError(f"{skipped[0]}; {len(skipped)} frames in a row cannot be used")
+
+    def item(self, index: int, epoch: int) -> dict:
+        """The item of one frame; raises DataError where the frame cannot be read or used."""
+        if self.on_frame is not None:
+            self.on_frame(index)
         path = self.frames[index]
-        index %= len(self.frames)
         draw = (self.seed, index, epoch) if self.augment else (self.seed, index)
         rng = np.random.default_rng(draw)
         rgb, depth = read_frame(path)
-        augmentation = Augmentation.draw(rng) if self.augment else None
-        resizes = self.augment or self.resizes_in_validation
         try:
-            rgb, depth = transform_frame(
-                rgb,
-                depth,
-                crop_size=self.crop_size,
-                short_side=self.short_side if resizes else None,
-                box=self.box,
-                augmentation=augmentation,
-                depth_resize=self.depth_resize,
+            rgb, depth = self.transform(
+                rgb, depth, Augmentation.draw(rng) if self.augment else None
             )
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
@@ -126,6 +157,40 @@ class DepthDataset(Dataset):
             "index": index,
             "name": path.relative_to(self.root).as_posix(),
         }
+
+    def transform(
+        self, rgb: np.ndarray, depth: np.ndarray, augmentation: Augmentation | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A stored frame to rgb (3, h, w) uint8 and depth (h, w) float32 metres of `crop_size`.
+
+        Raises:
+            ValueError: the frame is smaller than what is cut out of it.
+        """
+        self.check_size(depth.shape)
+        return transform_frame(
+            rgb,
+            depth,
+            crop_size=self.crop_size,
+            short_side=self.short_side if self.augment or self.resizes_in_validation else None,
+            box=self.box,
+            augmentation=augmentation,
+            depth_resize=self.depth_resize,
+        )
+
+    @classmethod
+    def check_size(cls, size: tuple[int, int]) -> None:
+        """Raises ValueError for a frame (height, width) that lacks part of `box` or of the crop.
+
+        What lies outside of a frame would be cut out as black without a measurement.
+        """
+        needed = cls.box[2:] if cls.box else (1, 1)
+        short_side = cls.short_side if cls.resizes_in_validation else None
+        if size[0] < needed[0] or size[1] < needed[1]:
+            raise ValueError(
+                f"a frame of {size[0]}x{size[1]} pixels is smaller than the "
+                f"{needed[0]}x{needed[1]} that the crop needs"
+            )
+        check_crop(size, cls.crop_size, short_side, cls.box)
 
 
 class NYUDepthDataset(DepthDataset):

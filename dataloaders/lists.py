@@ -27,6 +27,12 @@ PUBLISHED = {
 _NAMES = {"nyu": "nyudepth", "kitti": "kitti"}
 
 
+def data_set_of(root: Path) -> str | None:
+    """The data set that the folder's name tells of, None where it does not."""
+    name = root.resolve().name.lower()
+    return next((data_set for part, data_set in _NAMES.items() if part in name), None)
+
+
 def frame_names(root: str | Path, split: str, cameras: str = "both") -> list[str]:
     """Paths of a split's frames relative to the root, sorted, with forward slashes.
 
@@ -101,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     root, out = Path(args.root), Path(args.out)
     name = root.resolve().name
-    data_set = args.data_set or next((v for k, v in _NAMES.items() if k in name.lower()), None)
+    data_set = args.data_set or data_set_of(root)
     splits = SPLITS if args.split == "both" else (args.split,)
     try:
         # Both splits are read before anything is written: no list of half a data set.

@@ -1,8 +1,5 @@
 """Batches of a data set in an order that the seed and the epoch decide alone."""
 
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,6 +7,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from dataloaders.datasets import DepthDataset
 from dataloaders.hdf5 import DataError
+from dataloaders.workers import WatchedLoader
 
 
 class EpochSampler(Sampler):
@@ -77,9 +75,10 @@ def make_loader(
 ) -> DataLoader:
     """A loader over `dataset`; set `loader.sampler.epoch` before each epoch.
 
-    Batches hold what an item holds with a leading B. In training (`shuffle`) an incomplete last
-    batch is dropped, since it would weigh more than the others, and so is `rgb`, which only
-    pictures need and which is a third of what a worker hands over.
+    Batches hold what an item holds with a leading B; `skipped` is one list for all of them. In
+    training (`shuffle`) an incomplete last batch is dropped, since it would weigh more than the
+    others, and so is `rgb`, which only pictures need and which is a third of what a worker hands
+    over.
 
     Args:
         batch_size: images a batch; in training over all processes, in evaluation in each.
@@ -88,7 +87,8 @@ def make_loader(
 
     Raises:
         DataError: a training batch that the processes cannot share, or that is larger than the
-            data set where they must.
+            data set where they must. While iterating: a frame that cannot be used, or a worker
+            that died, with the frame it was on.
     """
     if shuffle and world_size > 1:
         if batch_size % world_size:
@@ -103,37 +103,27 @@ def make_loader(
         rank=rank,
         world_size=world_size,
     )
-    return DataLoader(
+    return WatchedLoader(
         dataset,
         batch_size=batch_size // world_size if shuffle else batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_without_rgb if shuffle else default_collate,
+        collate_fn=_collate_without_rgb if shuffle else _collate,
         drop_last=shuffle and len(dataset) >= batch_size,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
-        worker_init_fn=_leave_signals_to_the_main_process,
         # The loader draws a number for its workers, which nothing uses: not from the run's state.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C in a terminal, and what a scheduler sends, reaches every process. The main one
-    finishes its step and saves, for which it needs the workers; they end when it ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # Windows and macOS cannot tell who sent a signal
-        return
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-
-    def end_when_the_parent_says_so() -> None:
-        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-            pass
-        os._exit(0)
-
-    threading.Thread(target=end_when_the_parent_says_so, daemon=True).start()
+def _collate_without_rgb(items: list[dict]) -> dict:
+    return _collate([{k: v for k, v in item.items() if k != "rgb"} for item in items])
 
 
-def _without_rgb(items: list[dict]) -> dict:
-    return default_collate([{k: v for k, v in item.items() if k != "rgb"} for item in items])
+def _collate(items: list[dict]) -> dict:
+    skipped = [item.pop("skipped") for item in items if "skipped" in item]
+    batch = default_collate(items)
+    if skipped:
+        batch["skipped"] = [sentence for of_item in skipped for sentence in of_item]
+    return batch

@@ -27,17 +27,23 @@ def cores() -> int:
 
 
 def run_jobs(
-    function: Callable, jobs: list[tuple], workers: int, on_result: Callable[[object], None]
+    function: Callable,
+    jobs: list[tuple],
+    workers: int,
+    on_result: Callable[[object], None],
+    *,
+    apart: bool = False,
 ) -> None:
     """Call `function(*job)` for every job and `on_result` with each result as it comes.
 
     On Ctrl-C, jobs in progress may finish early: `function` should look at `stopping()` between
-    its pieces of work. One worker means this process.
+    its pieces of work. One worker means this process, unless `apart` asks for one of its own,
+    which may crash.
 
     Raises:
         WorkerError: a worker process died.
     """
-    if workers == 1:
+    if workers == 1 and not apart:
         for job in jobs:
             on_result(function(*job))
         return

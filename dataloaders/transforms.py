@@ -113,6 +113,18 @@ def transform_frame(
     return rgb, depth
 
 
+def check_crop(
+    size: tuple[int, int],
+    crop_size: tuple[int, int],
+    short_side: int | None,
+    box: tuple[int, int, int, int] | None,
+) -> None:
+    """Raises the ValueError of `transform_frame` for a frame (height, width) that is too small."""
+    top, left, bottom, right = box or (0, 0, *size)
+    cut = (right - left, bottom - top)
+    _centre(cut if short_side is None else _resized(cut, short_side), crop_size)
+
+
 def _is_compiled(
     rgb: np.ndarray, depth: np.ndarray, end: tuple[int, int], augmentation: Augmentation
 ) -> bool:

@@ -9,6 +9,7 @@ it loads. They are looked at here, so a file that a bad disk or transfer has alt
 """
 
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,21 @@ from engine.files import replace_file
 from models import convert_released_state_dict, dead_released_keys, is_released_state_dict
 
 FORMAT = "cspn-depth 1"
-# What every file of this format holds.
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# What every file of this format holds, and what one to go on from holds besides.
 _PARTS = {"model": dict, "args": dict, "epoch": int}
+_TRAINING_PARTS = {
+    "optimizer": dict,
+    "schedule": dict,
+    "scaler": dict,
+    "step": int,
+    "position": int,
+    "best_rmse": float,
+    "rows": dict,
+    "epoch_scores": dict,
+    "skipped": dict,
+    "rng": dict,
+}
 
 
 class CheckpointError(ValueError):
@@ -104,26 +118,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a checkpoint")
 
     if state.get("format") == FORMAT:
-        wrong = [k for k, t in _PARTS.items() if not isinstance(state.get(k), t)]
-        if wrong:
-            raise CheckpointError(f"{path} lacks its {wrong[0]}, or holds something else there")
-        return Checkpoint(
-            path=path,
-            model=state["model"],
-            args=state["args"],
-            kind="this project's",
-            epoch=state["epoch"],
-            training=state if "optimizer" in state else {},
-        )
+        return _own_checkpoint(path, state)
     if "format" in state:
         raise CheckpointError(f"{path} has format {state['format']!r}, expected {FORMAT!r}")
-    if not all(isinstance(value, Tensor) for value in state.values()):
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise CheckpointError(f"{path} is neither this project's checkpoint nor a state dict")
     if not is_released_state_dict(state):
         raise CheckpointError(
             f"{path} is a state dict of another network than the published one; its first key is "
             f"{next(iter(state))}"
         )
+    _check_tensors(path, state)
     try:
         model = convert_released_state_dict(state)
     except ValueError as error:
@@ -137,6 +142,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def _own_checkpoint(path: Path, state: dict) -> Checkpoint:
+    has_training = any(part in state for part in _TRAINING_PARTS)
+    parts = _PARTS | (_TRAINING_PARTS if has_training else {})
+    for part, kind in parts.items():
+        if not isinstance(state.get(part), kind) or (kind is int and state[part] < 0):
+            raise CheckpointError(f"{path} lacks its {part}, or holds something else there")
+    if not state["model"]:
+        raise CheckpointError(f"{path} holds no weights")
+    _check_tensors(path, state["model"])
+    return Checkpoint(
+        path=path,
+        model=state["model"],
+        args=state["args"],
+        kind="this project's",
+        epoch=state["epoch"],
+        training=state if has_training else {},
+    )
+
+
+def _check_tensors(path: Path, model: dict) -> None:
+    """Weights are named, dense, real and finite; counters are whole numbers."""
+    for key, value in model.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{path} holds something else than a named tensor in its weights")
+        kinds = (torch.int64,) if key.endswith("num_batches_tracked") else _FLOATS
+        if value.dtype not in kinds or value.layout != torch.strided or value.is_meta:
+            found = f"{value.layout} {value.dtype} on {value.device}".replace("torch.", "")
+            raise CheckpointError(f"{path}: {key} is {found}, expected dense real numbers")
+        if not value.isfinite().all():
+            raise CheckpointError(f"{path}: {key} holds NaN or infinite values")
+
+
 def _read(path: Path) -> object:
     """What the file holds, its checksums compared, nothing in it executed."""
     with path.open("rb") as stream:  # a file that may not be read says so itself
@@ -144,7 +181,9 @@ def _read(path: Path) -> object:
     try:
         if is_archive:
             _compare_checksums(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a strange file makes PyTorch wonder about
+            return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from dataloaders import DataError
+from dataloaders.workers import worker_death
 from engine.checkpoint import CheckpointError
 from engine.options import OptionError
 from engine.stopping import EXIT_STOPPED, Stopped
@@ -30,6 +31,12 @@ def run_script(main: Callable[[list[str] | None], None]) -> None:
     except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
+    except RuntimeError as error:
+        # PyTorch reports a dead loader process from a signal handler, wherever that strikes.
+        death = worker_death(error)
+        if death is None:
+            raise
+        sys.exit(_fail(death))
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(130)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from cspn import ANCHORS, NORM_TYPES
-from dataloaders import DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS, DepthDataset
+from dataloaders import BAD_FRAMES, DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS, DepthDataset
 from dataloaders.hdf5 import split_scenes
 from engine.precision import AMP
 from engine.schedule import SCHEDULES
@@ -121,6 +121,13 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         "which on NYU is the test set (published: 0)",
     )
     group.add_argument(
+        "--bad_frames",
+        choices=BAD_FRAMES,
+        default="stop",
+        help="a training frame that cannot be read: stop, or skip to the next one and name it, "
+        "up to 1 %% of an epoch (default stop)",
+    )
+    group.add_argument(
         "--pretrain",
         "-p",
         action=flag,
@@ -227,7 +234,11 @@ def build_dataset(
     seed: int | None = None,
     augment: bool | None = None,
 ) -> DepthDataset:
-    """The data set that the flags describe; `seed` overrides `args.seed`."""
+    """The data set that the flags describe; `seed` overrides `args.seed`.
+
+    Training alone may skip bad frames: scores are over every frame or there are none.
+    """
+    trains = split == "train" and augment is not False
     return DATA_SETS[args.data_set](
         args.data_root or DATA_ROOTS[args.data_set],
         split,
@@ -237,6 +248,7 @@ def build_dataset(
         rgb_encoding=args.rgb_encoding,
         depth_resize=args.depth_resize,
         augment=augment,
+        bad_frames=args.bad_frames if trains else "stop",
         seed=args.seed if seed is None else seed,
     )
 

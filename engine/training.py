@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine import distributed
+from engine.bad_frames import SkippedFrames
 from engine.checkpoint import Checkpoint, CheckpointError, load_weights
 from engine.metrics import RunningMetrics, depth_metrics
 from engine.random_states import random_states, set_random_states
@@ -62,12 +63,16 @@ class EpochScores:
 class Training:
     """A run: what is trained, by what, and how far it is.
 
+    Args:
+        frames: how many there are to train on.
+
     Attributes:
         epoch: epochs finished. step: batches trained on in all.
         position: images of the present epoch trained on, over all processes.
         best_rmse: lowest validation RMSE so far, in metres.
         rows: the rows of train.csv and eval.csv, one an epoch.
         scores: sums over the present epoch's batches so far.
+        skipped: the present epoch's bad frames, under `--bad_frames skip`.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Training:
         schedule: ReduceOnPlateau | CosineDecay,
         scaler: torch.amp.GradScaler,
         device: torch.device,
+        frames: int,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -89,6 +95,7 @@ class Training:
         self.best_rmse = math.inf
         self.rows: dict[str, list[dict]] = {"train": [], "eval": []}
         self.scores = EpochScores(device)
+        self.skipped = SkippedFrames(frames)
 
     def take_step(self, clip_grad: float | None) -> Tensor:
         """Let the optimiser act on the gradients; returns their norm before clipping.
@@ -117,6 +124,7 @@ class Training:
         self.schedule.step(scores["MAE"])
         self.position = 0
         self.scores = EpochScores(self.device)
+        self.skipped.start_epoch()
         return is_best
 
     def state_dict(self) -> dict:
@@ -128,6 +136,7 @@ class Training:
             "best_rmse": self.best_rmse,
             "rows": self.rows,
             "epoch_scores": self.scores.over_processes().state_dict(),
+            "skipped": self.skipped.state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -153,6 +162,7 @@ class Training:
             if distributed.is_main():  # the file holds the sums over all processes
                 self.scores.load_state_dict(state["epoch_scores"])
             self.scores.batches = int(state["epoch_scores"]["batches"])
+            self.skipped.load_state_dict(state["skipped"])
             for part in ("optimizer", "schedule", "scaler"):
                 if state[part]:
                     getattr(self, part).load_state_dict(state[part])

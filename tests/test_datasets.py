@@ -304,3 +304,67 @@ def test_real_frames_load_as_they_lie(real_frames):
     item = kitti[0]
     assert 350 < (item["rgbd"][3] > 0).sum() < 650
     assert 2 < item["depth"][item["depth"] > 0].median() < 80
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files by /proc")
+def test_files_are_closed_after_reading_and_after_failing(tiny_root, tmp_path):
+    good = list_frames(tiny_root, "train")[0]
+    frame = np.zeros((3, 20, 30), np.uint8), np.ones((20, 30), np.float32)
+    bad = [
+        write_frame(tmp_path / "shape.h5", frame[0][0], frame[1]),
+        write_frame(tmp_path / "value.h5", frame[0], -frame[1]),
+        tmp_path / "missing.h5",
+        tmp_path / "torn.h5",
+    ]
+    bad[-1].write_bytes(good.read_bytes()[:-100])
+    with h5py.File(tmp_path / "linked.h5", "w") as file:
+        file["rgb"] = frame[0]
+        file["depth"] = h5py.SoftLink("/rgb")
+    before = open_files()
+    kept = []  # an error that is kept keeps what it was raised in
+    for _ in range(5):
+        read_frame(good)
+        for path in (*bad, tmp_path / "linked.h5"):
+            with pytest.raises(DataError) as error:
+                read_frame(path)
+            kept.append(error)
+        assert open_files() == before
+
+
+def test_a_frame_is_readable_while_it_is_open_elsewhere(tiny_root):
+    path = list_frames(tiny_root, "train")[0]
+    with h5py.File(path) as file:
+        assert np.array_equal(read_frame(path)[1], file["depth"][()])
+
+
+def test_roots_and_splits_may_be_links_and_nothing_below_them(tiny_root, tmp_path):
+    (tmp_path / "root").symlink_to(tiny_root)
+    assert len(list_frames(tmp_path / "root", "train")) == 4
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "train").symlink_to(tiny_root / "train")
+    listing = tmp_path / "list.csv"
+    listing.write_text("Name\ntrain/room_0001/00001.h5\n")
+    for root in (tmp_path / "root", tmp_path / "mixed"):
+        assert len(list_frames(root, "train", listing)) == 1
+    scenes = tmp_path / "scenes" / "train"
+    scenes.mkdir(parents=True)
+    (scenes / "room_0001").symlink_to(tiny_root / "train" / "room_0001")
+    with pytest.raises(DataError, match="room_0001 is a link to a folder"):
+        list_frames(tmp_path / "scenes", "train")
+    with pytest.raises(DataError, match="a link that leads out of"):
+        list_frames(tmp_path / "scenes", "train", listing)
+
+
+def test_a_list_may_begin_with_a_spreadsheets_mark(tiny_root, tmp_path):
+    listing = tmp_path / "list.csv"
+    listing.write_text("Name\ntrain/room_0001/00001.h5\n", encoding="utf-8-sig")
+    assert len(list_frames(tiny_root, "train", listing)) == 1
+
+
+def test_frames_that_lack_part_of_kittis_crop_are_refused(tiny_root):
+    with pytest.raises(DataError, match=r"00001\.h5: a frame of 120x160 .* 370x1210"):
+        KITTIDepthDataset(tiny_root, "val")[0]

@@ -38,7 +38,7 @@ def train(model, loader, folder, accumulate=1, clip_grad=None):
     args = argparse.Namespace(amp="off", accumulate=accumulate, clip_grad=clip_grad)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = build_schedule("plateau", optimizer, 1)
-    run = Training(model, optimizer, schedule, gradient_scaler("off", CPU), CPU)
+    run = Training(model, optimizer, schedule, gradient_scaler("off", CPU), CPU, len(loader))
     folder = RunFolder(folder)
     end = train_script.StepEnd(run, Saver(folder, {}, minutes=10), StopRequest())
     health = Health(folder, "epoch 1/1")

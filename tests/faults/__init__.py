@@ -1,0 +1,1 @@
+"""What goes wrong on purpose: inputs and events, each with the outcome that it should have."""
