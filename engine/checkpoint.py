@@ -206,7 +206,10 @@ def _compare_checksums(path: Path) -> None:
 
 def _released_args(path: Path, model: dict[str, Tensor]) -> dict:
     """What a published file tells: the architecture by its width, the norm by its folder."""
-    resnet50 = model["encoder.conv2.weight"].shape[0] == 2048
+    width = model.get("encoder.conv2.weight")
+    if width is None:
+        raise CheckpointError(f"{path} lacks conv2.weight, which the published network has")
+    resnet50 = width.shape[0] == 2048
     folder = path.resolve().parent.name
     positive = folder.startswith("nyu_pretrain_cspn") and "8norm" not in folder
     return {

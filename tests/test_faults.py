@@ -10,7 +10,7 @@ import pytest
 from dataloaders import DataError
 from tests.faults import cases as suite
 from tests.faults import malformed
-from tests.faults.cases import IN_CONTRACT, OTHER, PENDING, SENTENCE, Case, run_cases
+from tests.faults.cases import IN_CONTRACT, OTHER, SENTENCE, Case, run_cases
 
 
 def test_malformed_inputs_of_every_kind_end_as_intended():
@@ -66,13 +66,6 @@ def test_the_judge_tells_a_sentence_from_everything_else(read, verdict, detail, 
     outcomes = list(run_cases([case, last]))
     assert (outcomes[0].verdict, outcomes[1].verdict) == (verdict, IN_CONTRACT)
     assert detail in outcomes[0].detail
-
-
-def test_a_pending_case_counts_as_such_until_it_ends_well():
-    case = Case("k", "n", lambda folder: None, lambda folder: 7, DataError, pending="a change")
-    assert next(run_cases([case])).verdict == PENDING
-    done = Case(**{**vars(case), "read": raising(DataError("refused"))})
-    assert next(run_cases([done])).verdict == SENTENCE
 
 
 def test_the_table_counts_every_kind_and_names_what_failed(capsys):
