@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
 from dataloaders.sampling import sample_sparse_depth
 from dataloaders.sparse_files import match_pairs, read_depth, read_rgb
@@ -90,10 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=MAX_TILE_PIXELS,
         help=f"larger inputs are cut into overlapping tiles (default {MAX_TILE_PIXELS})",
     )
-    for name, kind in (("step", int), ("norm_type", str), ("anchor", str)):
-        group.add_argument(
-            *_spelt(f"--cspn_{name}"), type=kind, help="of the propagation (default: as trained)"
-        )
+    propagation = {"step": {"type": int}, "norm_type": {"choices": NORM_TYPES}}
+    for name, kind in (propagation | {"anchor": {"choices": ANCHORS}}).items():
+        group.add_argument(*_spelt(f"--cspn_{name}"), **kind, help="(default: as trained)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     group.add_argument("--debug", action="store_true", help="full traceback on errors")
     return parser

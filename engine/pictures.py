@@ -89,7 +89,7 @@ def _arranged(
 def prediction_picture(
     rgb: np.ndarray, sparse_depth: np.ndarray, depth: np.ndarray, max_width: int = 800
 ) -> Image.Image:
-    """Image, measurements and depth side by side, with the colours' scale in metres at the foot.
+    """Image, measurements and depth in one picture, with the colours' scale in metres at its foot.
 
     The scale is the middle 98 % of the depth. Panels wider than `max_width` are reduced to it.
 
@@ -108,13 +108,17 @@ def prediction_picture(
         ("sparse depth", colorize(_widen(sparse_depth), *ends)),
         ("depth", colorize(np.where(depth == 0, 1e-6, depth), *ends)),
     ]
-    height, step = size[0], max(size[1], 120) + GAP
-    canvas = Image.new("RGB", (3 * step - GAP, height + 2 * LABEL_HEIGHT), (255, 255, 255))
+    # Wide images stand below each other.
+    columns = 1 if size[1] > 2 * size[0] else 3
+    step, line = max(size[1], 120) + GAP, size[0] + LABEL_HEIGHT
+    width, foot = step * columns - GAP, line * (3 // columns)
+    canvas = Image.new("RGB", (width, foot + LABEL_HEIGHT), (255, 255, 255))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
     for i, (label, panel) in enumerate(panels):
-        draw.text((i * step + 2, 2), label, fill=(0, 0, 0), font=font)
-        canvas.paste(Image.fromarray(panel), (i * step, LABEL_HEIGHT))
-    _color_bar(draw, font, step, canvas.width, height + LABEL_HEIGHT, ends, "turbo")
+        left, top = i % columns * step, i // columns * line
+        draw.text((left + 2, top + 2), label, fill=(0, 0, 0), font=font)
+        canvas.paste(Image.fromarray(panel), (left, top + LABEL_HEIGHT))
+    _color_bar(draw, font, 0 if columns == 1 else step, width, foot, ends, "turbo")
     return canvas
 
 

@@ -29,7 +29,7 @@ from engine.checkpoint import (
     load_checkpoint,
     load_weights,
 )
-from engine.tiling import MAX_TILE_PIXELS, run_tiled
+from engine.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
 from models import DepthCompletionNet, build_model
 from models.network import MIN_SIZE
 
@@ -78,7 +78,7 @@ class Predictor:
             A network trained with 500 measurements gets worse with more.
 
     Raises:
-        ValueError: an option that does not exist.
+        OptionError: an option that does not exist, or a tile that is too small.
     """
 
     def __init__(
@@ -98,7 +98,13 @@ class Predictor:
             ("resize", resize, RESIZES),
         ):
             if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+                raise options.OptionError(
+                    f"{name} must be one of {', '.join(allowed)}, got {value!r}"
+                )
+        if max_tile_pixels < MIN_TILE_PIXELS:
+            raise options.OptionError(
+                f"a tile needs at least {MIN_TILE_PIXELS} pixels, got {max_tile_pixels}"
+            )
         self.model = model.eval()
         self.rgb_encoding = rgb_encoding
         self.short_side = short_side
@@ -134,8 +140,8 @@ class Predictor:
 
         Raises:
             CheckpointError: no such file, or not a checkpoint of this network.
-            OptionError: a device this machine does not have, or propagation settings for a
-                network without CSPN.
+            OptionError: a device this machine does not have, an option that does not exist, or
+                propagation settings for a network without CSPN.
         """
         checkpoint = load_checkpoint(find_checkpoint(Path(path)))
         settings = _settings(checkpoint)
@@ -145,6 +151,8 @@ class Predictor:
             raise options.OptionError(
                 f"{checkpoint.path} holds a network without CSPN, which has no {next(iter(given))}"
             )
+        if steps is not None and (not isinstance(steps, int) or steps < 0):
+            raise options.OptionError(f"steps must be a whole number from 0 up, got {steps!r}")
         vars(settings).update(given)
         torch_device = options.resolve_device(device)
         data_set = DATA_SETS[settings.data_set]
@@ -258,8 +266,12 @@ def _settings(checkpoint: Checkpoint) -> argparse.Namespace:
     names = {action.dest for action in parser._actions} - {"help"}
     settings = argparse.Namespace(**{name: parser.get_default(name) for name in names})
     vars(settings).update({k: v for k, v in checkpoint.args.items() if k in names})
-    if not isinstance(settings.n_sample, int) or settings.n_sample < 0:
-        raise CheckpointError(f"{checkpoint.path}: its n_sample is {settings.n_sample!r}")
+    for name in ("n_sample", "cspn_step"):
+        value = getattr(settings, name)
+        if not isinstance(value, int) or value < 0:
+            raise CheckpointError(
+                f"{checkpoint.path}: its {name} is {value!r}, expected a whole number from 0 up"
+            )
     for name, allowed in (("data_set", tuple(DATA_SETS)), ("rgb_encoding", RGB_ENCODINGS)):
         value = getattr(settings, name)
         if value not in allowed:
