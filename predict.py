@@ -243,11 +243,11 @@ def _cautions(prediction: Prediction) -> list[str]:
     """What a user should know before trusting the depth."""
     notes = []
     expected, used = prediction.expected, prediction.used
-    if used < 0.9 * prediction.measurements:
-        notes.append(
-            f"{prediction.measurements - used} measurements were dropped: they met others in one "
-            "pixel, or were more than training had (--no-thin keeps those)"
-        )
+    dropped = prediction.measurements - used
+    if dropped and used == expected:
+        notes.append(f"{dropped} measurements beyond training's density dropped (--no-thin)")
+    elif dropped > 0.1 * prediction.measurements:
+        notes.append(f"{dropped} measurements met others in one pixel and were dropped")
     if not used:
         notes.append("without any measurement the depth is a guess from the colours alone")
     elif expected and used < 0.5 * expected:
@@ -256,10 +256,10 @@ def _cautions(prediction: Prediction) -> list[str]:
         notes.append(f"training gave the network {expected} measurements here; more can hurt")
     far = float((prediction.depth > PNG_LIMIT).mean())
     if far:
-        notes.append(f"{far:.1%} of the pixels are beyond {PNG_LIMIT} m, where the PNG is clipped")
+        notes.append(f"{far:.3%} of the pixels are beyond {PNG_LIMIT} m, where the PNG is clipped")
     behind = float((prediction.depth <= 0).mean())
     if behind:
-        notes.append(f"{behind:.1%} of the pixels are not positive: 0 in the PNG, no points")
+        notes.append(f"{behind:.3%} of the pixels are not positive: 0 in the PNG, no points")
     return notes
 
 
