@@ -24,7 +24,6 @@ from engine.checkpoint import (
     Checkpoint,
     find_checkpoint,
     load_checkpoint,
-    load_weights,
     save_file,
 )
 from engine.evaluation import evaluate, mean_scores
@@ -32,8 +31,9 @@ from engine.failure import run_script
 from engine.metrics import METRICS
 from engine.pictures import Illustrator
 from engine.precision import prepare
+from engine.predictor import load_network
 from engine.run_folder import format_table, write_table
-from models import build_model, export_released_state_dict
+from models import export_released_state_dict
 
 SHOWN = ("RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25")
 
@@ -84,8 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     device = options.resolve_device(args.device)
     torch.backends.cudnn.benchmark = True
 
-    model = build_model(**options.model_options(args)).to(device)
-    load_weights(model, checkpoint)
+    model = load_network(checkpoint, args, device)
     describe(checkpoint, args)
     if args.export_released:
         export_released(model, Path(args.export_released))

@@ -88,7 +88,7 @@ def transform_frame(
     top, left, bottom, right = box or (0, 0, *depth.shape)
     size = (right - left, bottom - top)
     if short_side is not None:
-        size = _resized(size, int(short_side * augmentation.scale))
+        size = resized_size(size, int(short_side * augmentation.scale))
     corner = _centre(size, crop_size)
     if _is_compiled(rgb, depth, (bottom, right), augmentation):
         rgb, depth = (array[..., top:bottom, left:right] for array in (rgb, depth))
@@ -232,7 +232,7 @@ _ENCODING_TABLES = {encoding: _encoding_table(encoding) for encoding in RGB_ENCO
 _UNIT_TABLE = np.tile(np.arange(256, dtype=np.float32) / np.float32(255), (3, 1))
 
 
-def _resized(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
     """(width, height) with the given short side and the aspect ratio kept, rounded down."""
     width, height = size
     if width <= height:
