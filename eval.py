@@ -29,8 +29,8 @@ from engine.checkpoint import (
 )
 from engine.evaluation import evaluate, mean_scores
 from engine.failure import run_script
+from engine.illustrator import Illustrator
 from engine.metrics import METRICS
-from engine.pictures import Illustrator
 from engine.precision import prepare
 from engine.run_folder import format_table, write_table
 from models import build_model, export_released_state_dict
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():
             draws = name == network and repeat == 0 and wanted > 0
-            draw = Illustrator(model, save_dir / "pictures", wanted) if draws else None
+            draw = Illustrator(model, save_dir / "pictures", range(wanted)) if draws else None
             label = f"{name}, seed {seed}"
             scored = evaluate(method, loader, device, amp=args.amp, on_batch=draw, label=label)
             means[name].append(mean_scores(scored))
