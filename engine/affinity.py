@@ -19,6 +19,7 @@ from cspn import CSPN, neighbour_offsets, normalized_affinity, propagate
 from engine.pictures import FOOT_HEIGHT, GAP, LABEL_HEIGHT, TEXT, color_bar
 
 POSITIVE, NEGATIVE = (255, 140, 0), (60, 130, 255)
+FONT_SIZE = 12
 CANVAS_WIDTH = 900  # at least; smaller images are drawn in whole multiples
 
 
@@ -174,9 +175,8 @@ def affinity_picture(
     canvas, scale, foot = _arranged(panels)
     draw = ImageDraw.Draw(canvas)
     _mark_pixels(draw, pixels, scale)
-    color_bar(
-        draw, (canvas.width * 2 // 3, canvas.width, foot), (0.0, farthest), "gray", "offset [px]"
-    )
+    bar = (canvas.width * 2 // 3, canvas.width, foot)
+    color_bar(draw, bar, (0.0, farthest), "gray", "offset [px]", FONT_SIZE)
     _legend(draw, (2, foot), refinement)
     return _with_zooms(canvas, image, weights, pixels, measured)
 
@@ -209,7 +209,7 @@ def _arranged(panels: list[tuple[str, np.ndarray]]) -> tuple[Image.Image, int, i
     step, line = width * scale + GAP, height * scale + LABEL_HEIGHT
     rows = len(panels) // columns
     canvas = Image.new("RGB", (step * columns - GAP, line * rows + FOOT_HEIGHT), (255, 255, 255))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=FONT_SIZE)
     for i, (label, panel) in enumerate(panels):
         left, top = i % columns * step, i // columns * line
         draw.text((left + 2, top + 2), label, fill=TEXT, font=font)
@@ -238,7 +238,7 @@ def _mark_pixels(draw: ImageDraw.ImageDraw, pixels: list[tuple[int, int]], scale
 def _legend(draw: ImageDraw.ImageDraw, corner: tuple[int, int], refinement: CSPN) -> None:
     """The settings, the direction's colours and the meaning of the zooms' colours."""
     left, top = corner
-    font = ImageFont.load_default(size=12)
+    font = ImageFont.load_default(size=FONT_SIZE)
     settings = f"{refinement.steps} steps, {refinement.norm_type}, anchor {refinement.anchor}."
     draw.text((left, top + 3), f"{settings} Direction:", fill=TEXT, font=font)
     left_of_wheel = left + int(draw.textlength(f"{settings} Direction:", font=font)) + 8
@@ -270,7 +270,7 @@ def _with_zooms(
     head = 2 * LABEL_HEIGHT
     whole = Image.new("RGB", (canvas.width, canvas.height + head + side), (255, 255, 255))
     whole.paste(canvas, (0, 0))
-    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=12)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=FONT_SIZE)
     for i, (weight, pixel) in enumerate(zip(weights, pixels, strict=True)):
         left, top = i * (side + GAP), canvas.height
         total = np.abs(weight).sum()

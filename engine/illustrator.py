@@ -3,10 +3,14 @@
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from cspn import CSPN
+from dataloaders import DepthDataset
 from engine.affinity import affinity_picture
+from engine.evaluation import best_and_worst, evaluate
 from engine.pictures import result_strip, save_depth_png
 
 
@@ -14,15 +18,15 @@ class Illustrator:
     """Draws those images of index in `wanted` that `engine.evaluation.evaluate` hands it.
 
     Writes `<index>_strip.png`, `<index>_depth.png` (16-bit millimetres) and, for a network that
-    CSPN refines, `<index>_affinity.png` to `folder`; `drawn` holds the indices written. `model`
-    is asked for its coarse depth too where it has a refinement.
+    CSPN refines, `<index>_affinity.png` to `folder`; `drawn` holds the index and name of each.
+    `model` is asked for its coarse depth too where it has a refinement.
     """
 
     def __init__(self, model: nn.Module, folder: Path, wanted: Collection[int]):
         self.model = model
         self.folder = folder
         self.wanted = wanted
-        self.drawn: list[int] = []
+        self.drawn: dict[int, str] = {}
 
     def __call__(self, batch: dict, pred: Tensor) -> None:
         """Called by `evaluate` with each batch and its prediction."""
@@ -48,4 +52,15 @@ class Illustrator:
                     rgb, guidance[one], coarse[one], batch["rgbd"][one, 3:4], self.model.refinement
                 )
                 picture.save(self.folder / f"{index:04d}_affinity.png")
-            self.drawn.append(index)
+            self.drawn[index] = batch["name"][i]
+
+    def draw_extremes(
+        self, dataset: DepthDataset, rows: list[dict], device: torch.device, amp: str, count: int
+    ) -> None:
+        """Draw the `count` best and worst images of `rows`, what `evaluate` scored `dataset` by."""
+        best, worst = best_and_worst(rows, count)
+        names = {row["name"] for row in [*best, *worst]} - set(self.drawn.values())
+        places = [frame.relative_to(dataset.root).as_posix() for frame in dataset.frames]
+        self.wanted = [index for index, name in enumerate(places) if name in names]
+        batches = [default_collate([dataset[index]]) for index in self.wanted]
+        evaluate(self.model, batches, device, amp=amp, on_batch=self, label="pictures")

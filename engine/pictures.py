@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-LABEL_HEIGHT = 18
-FOOT_HEIGHT = 36
+LABEL_HEIGHT = 20
+FOOT_HEIGHT = 38
+FONT_SIZE = 15  # strips are wide and mostly seen reduced
 GAP = 4
 TEXT = (0, 0, 0)
 
@@ -76,12 +77,12 @@ def _arranged(
     step, line = width + GAP, height + LABEL_HEIGHT
     size = (step * columns - GAP, line * rows + FOOT_HEIGHT)
     canvas = Image.new("RGB", size, (255, 255, 255))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=FONT_SIZE)
     for i, (label, panel) in enumerate(panels):
         left, top = i % columns * step, i // columns * line
         if draw.textlength(label, font=font) > width:
             label = label.split(",")[0]
-        draw.text((left + 2, top + 2), label, fill=TEXT, font=font)
+        draw.text((left + 2, top), label, fill=TEXT, font=font)
         canvas.paste(Image.fromarray(panel), (left, top + LABEL_HEIGHT))
     # The last column's foot is the error's; depth has the others'.
     middle, foot = step * (columns - 1), line * rows
@@ -97,6 +98,7 @@ def color_bar(
     ends: tuple[float, float],
     colormap: str,
     caption: str,
+    font_size: int = FONT_SIZE,
 ) -> None:
     """A bar of `FOOT_HEIGHT` pixels with its caption before it and round values below it.
 
@@ -105,18 +107,18 @@ def color_bar(
         ends: values of the bar's first and last colour, in the unit that `caption` names.
     """
     left, right, top = box
-    font = ImageFont.load_default(size=12)
+    font = ImageFont.load_default(size=font_size)
     width = int(draw.textlength(caption, font=font))
     # Half a number stands out beyond each end of the bar.
     start, stop = left + min(width + 18, (right - left) // 2), right - 18
     if stop - start < 20:
         return
-    draw.text((left + 2, top + 4), caption, fill=TEXT, font=font)
+    draw.text((left + 2, top + 1), caption, fill=TEXT, font=font)
     shares = np.linspace(0, 1, stop - start)
     for i, color in enumerate(matplotlib.colormaps[colormap](shares, bytes=True)[:, :3].tolist()):
         draw.line([(start + i, top + 5), (start + i, top + 15)], fill=tuple(color))
     low, high = ends
-    for value in MaxNLocator(nbins=max((stop - start) // 60, 1)).tick_values(low, high):
+    for value in MaxNLocator(nbins=max((stop - start) // 65, 1)).tick_values(low, high):
         if low <= value <= high:
             at = start + round((value - low) / max(high - low, 1e-9) * (stop - start - 1))
             draw.line([(at, top + 15), (at, top + 18)], fill=TEXT)
