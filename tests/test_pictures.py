@@ -39,7 +39,7 @@ def test_strips_and_curves_are_drawn(tmp_path):
     assert empty.size == (5 * 84 - 4, 60 + LABEL_HEIGHT + FOOT_HEIGHT)
     wide = [rng.uniform(1, 5, (30, 120)).astype(np.float32) for _ in range(3)]
     two_columns = result_strip(rng.random((3, 30, 120)), *wide)
-    assert two_columns.size == (2 * 124 - 4, 3 * 48 + FOOT_HEIGHT)
+    assert two_columns.size == (2 * 124 - 4, 3 * (30 + LABEL_HEIGHT) + FOOT_HEIGHT)
     rows = [{"epoch": e, "lr": 0.01, "LOSS": 1 / e, "MAE": 1 / e, "RMSE": 2 / e} for e in (1, 2, 3)]
     save_curves(tmp_path / "curves.png", rows, rows)
     assert np.array(Image.open(tmp_path / "curves.png")).std() > 10
@@ -67,11 +67,11 @@ def test_all_depth_panels_of_a_strip_share_one_colour_scale():
 
 def test_a_colour_bar_runs_over_its_colours_and_has_ticks_at_round_values():
     canvas = Image.new("RGB", (400, FOOT_HEIGHT), (255, 255, 255))
-    color_bar(ImageDraw.Draw(canvas), (0, 400, 0), (0.0, 2.0), "turbo", "depth [m]")
+    color_bar(ImageDraw.Draw(canvas), (0, 400, 0), (0.0, 2.0), "turbo", "m")
     pixels = np.array(canvas)
     ends = colorize(np.array([[1e-6, 2.0]]), 0, 2)[0]
     # The first and the last column of the bar have the scale's first and last colour.
-    bar = [x for x in range(60, 400) if (pixels[10, x] != 255).any()]
+    bar = [x for x in range(20, 400) if (pixels[10, x] != 255).any()]
     assert np.array_equal(pixels[10, bar[0]], ends[0])
     assert np.array_equal(pixels[10, bar[-1]], ends[1])
     ticks = [x for x in bar if not pixels[17, x].any()]

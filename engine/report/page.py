@@ -151,9 +151,10 @@ def _scores(run: RunContent) -> str:
         closing = "The authors published no KITTI numbers with their code, so none stand here."
     else:
         reasons = why_not_comparable(run)
-        group = "as published on NYU Depth v2 (654 test images, 500 samples, mean of 5 draws)"
-        group += ": NOT comparable with the rows above" if reasons else ""
-        rows.append(f'<tr class="group"><td colspan="{len(COLUMNS) + 1}">{text(group)}</td></tr>')
+        group = "NOT comparable with the rows above: as" if reasons else "As"
+        group += " published on NYU Depth v2 (654 test images, 500 samples, mean of 5 draws)"
+        span = f"<span>{text(group)}</span>"
+        rows.append(f'<tr class="group"><td colspan="{len(COLUMNS) + 1}">{span}</td></tr>')
         for name, values in PUBLISHED.items():
             scores = dict(zip(PUBLISHED_METRICS, values, strict=True))
             rows.append(row([name, *(number(scores.get(metric)) for metric in COLUMNS)]))
