@@ -7,7 +7,8 @@
 
 Network and data settings are read from the checkpoint; any flag given here overrides its own.
 Writes to --save_dir: eval.csv (a row an image, then the mean), summary.csv (a row a method) and
-pictures/ (input, sparse points, prediction, ground truth, error; 16-bit depth in millimetres).
+pictures/ (result strips, 16-bit depth in millimetres, where the propagation listens), and
+evaluation.json (what was scored). A run folder also gets report.html, all of it on one page.
 """
 
 import argparse
@@ -28,13 +29,15 @@ from engine.checkpoint import (
 )
 from engine.evaluation import evaluate, mean_scores
 from engine.failure import run_script
+from engine.illustrator import Illustrator
 from engine.metrics import METRICS
-from engine.pictures import Illustrator
 from engine.precision import prepare
 from engine.predictor import load_network
+from engine.report import write_record, write_report
 from engine.run_folder import format_table, write_table
 from models import export_released_state_dict
 
+EXTREMES = 3  # best and worst images to draw, each
 SHOWN = ("RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25")
 
 
@@ -54,7 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--repeat", type=int, default=1, help="sampling seeds to average over (published: 5)"
     )
     group.add_argument(
-        "--pictures", type=int, default=16, help="images to draw, -1 for all (default 16)"
+        "--pictures",
+        type=int,
+        default=16,
+        help="first images to draw, -1 for all; then the best and the worst (default 16)",
     )
     group.add_argument(
         "--baselines",
@@ -79,7 +85,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.repeat < 1:
         raise options.OptionError(f"--repeat must be 1 or more, got {args.repeat}")
     args.resume = args.resume or "auto"
-    checkpoint = load_checkpoint(find_checkpoint(options.resume_path(args, Path("output"))))
+    resumed = options.resume_path(args, Path("output"))
+    checkpoint = load_checkpoint(find_checkpoint(resumed))
     args = options.parse_with_checkpoint(parser, argv, checkpoint.args)
     device = options.resolve_device(args.device)
     torch.backends.cudnn.benchmark = True
@@ -102,6 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     # Every method sees the same samples; draw r of image i depends on (seed + r, i) alone.
     means: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     rows: list[dict] = []
+    drawn: dict[int, str] = {}
     for repeat in range(args.repeat):
         seed = args.seed + repeat
         dataset = options.build_dataset(args, "val", seed=seed)
@@ -109,23 +117,31 @@ def main(argv: list[str] | None = None) -> None:
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():
             draws = name == network and repeat == 0 and wanted > 0
-            draw = Illustrator(model, save_dir / "pictures", wanted) if draws else None
+            draw = Illustrator(model, save_dir / "pictures", range(wanted)) if draws else None
             label = f"{name}, seed {seed}"
             scored = evaluate(method, loader, device, amp=args.amp, on_batch=draw, label=label)
             means[name].append(mean_scores(scored))
             if name == network:
                 rows += [{"seed": seed, **row} for row in scored]
+            if draw:
+                draw.draw_extremes(dataset, scored, device, args.amp, min(wanted, EXTREMES))
+                drawn = draw.drawn
 
     summary = [{"method": name, **average(of_repeats)} for name, of_repeats in means.items()]
     rows.append({"seed": "all", "name": "mean"} | {m: summary[0][m] for m in METRICS})
     write_table(save_dir / "eval.csv", rows)
     write_table(save_dir / "summary.csv", summary)
+    write_record(save_dir, args, dataset, checkpoint, drawn)
 
     frames = f"{len(dataset)} frames of {dataset.root}, {args.n_sample} samples"
     print(f"\n{frames}, mean of {args.repeat} draw{'s' if args.repeat > 1 else ''}")
     shown = [("method", *SHOWN)] if args.repeat == 1 else [("method", *SHOWN, "RMSE_std")]
     print(format_table([{column: row[column] for column in shown[0]} for row in summary]))
     print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")
+    if resumed.is_dir():
+        # Scores written elsewhere get their page there: the run's own shows its own evaluation.
+        page = save_dir / "report.html" if args.save_dir else None
+        print(f"report: {write_report(resumed, eval_dir=save_dir, out=page)}")
 
 
 def export_released(model: nn.Module, path: Path) -> None:

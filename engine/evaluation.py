@@ -71,3 +71,12 @@ def mean_scores(rows: list[dict[str, float | str]]) -> dict[str, float]:
     if not scored:
         return dict.fromkeys(METRICS, float("nan"))
     return {metric: sum(row[metric] for row in scored) / len(scored) for metric in METRICS}
+
+
+def best_and_worst(rows: list[dict], count: int) -> tuple[list[dict], list[dict]]:
+    """Up to `count` rows of lowest and of highest RMSE, the most extreme first, none in both;
+    images without ground truth are left out."""
+    ranked = sorted((row for row in rows if row["RMSE"] == row["RMSE"]), key=lambda r: r["RMSE"])
+    best = ranked[: min(count, (len(ranked) + 1) // 2)]
+    worst = ranked[max(len(best), len(ranked) - count) :]
+    return best, worst[::-1]

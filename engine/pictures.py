@@ -4,13 +4,16 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor, nn
 
 from dataloaders.sampling import resize_points
 
-LABEL_HEIGHT = 18
+LABEL_HEIGHT = 20
+FOOT_HEIGHT = 38
+FONT_SIZE = 15  # strips are wide and mostly seen reduced
 GAP = 4
+TEXT = (0, 0, 0)
 
 
 def save_depth_png(path: Path, depth: np.ndarray) -> None:
@@ -35,9 +38,9 @@ def result_strip(
 ) -> Image.Image:
     """Input, sparse points, (coarse depth,) prediction, ground truth and error in one picture.
 
-    All depth shares one colour scale, the middle 98 % of the ground truth; its ends and the
-    error's stand at the foot. Panels stand in a row, wide images two in a row. Sparse points, and
-    the ground truth of a LiDAR, are drawn three pixels wide, to be seen.
+    All depth shares one colour scale, the middle 98 % of the ground truth; it stands at the foot
+    in metres, beside the error's. Panels stand in a row, wide images two in a row. Sparse points,
+    and the ground truth of a LiDAR, are drawn three pixels wide, to be seen.
 
     Args:
         rgb: (3, H, W) in [0, 1]. The rest: (H, W) metres, 0 = no measurement.
@@ -46,6 +49,7 @@ def result_strip(
     low, high = np.quantile(known, (0.01, 0.99)).tolist() if known.size else (0.0, 1.0)
     error = np.where(target > 0, np.maximum(np.abs(pred - target), 1e-6), 0)
     worst = max(float(np.quantile(error[target > 0], 0.98)) if known.size else 1.0, 1e-3)
+    rmse = float(np.sqrt(np.mean(np.square(error[target > 0])))) if known.size else float("nan")
     if known.size < 0.2 * target.size:
         target, error = _widen(target), _widen(error)
 
@@ -54,7 +58,7 @@ def result_strip(
         ("sparse depth", colorize(_widen(sparse_depth), low, high)),
         ("prediction", colorize(np.where(pred == 0, 1e-6, pred), low, high)),
         ("ground truth", colorize(target, low, high)),
-        ("error", colorize(error, 0.0, worst, "inferno")),
+        (f"error, RMSE {rmse:.3f} m", colorize(error, 0.0, worst, "inferno")),
     ]
     if coarse_depth is not None:
         shown = np.where(coarse_depth == 0, 1e-6, coarse_depth)
@@ -67,22 +71,26 @@ def _arranged(
     depth_ends: tuple[float, float],
     error_ends: tuple[float, float],
 ) -> Image.Image:
-    """Labelled panels of one size in a grid, and the two colour bars below it."""
+    """Labelled panels of one size in a grid, and the two colour bars below it; a label that does
+    not fit is cut at its comma."""
     height, width = panels[0][1].shape[:2]
     columns = len(panels) if width < 2 * height else 2
     rows = -(-len(panels) // columns)
     step, line = width + GAP, height + LABEL_HEIGHT
-    size = (step * columns - GAP, line * rows + LABEL_HEIGHT)
+    size = (step * columns - GAP, line * rows + FOOT_HEIGHT)
     canvas = Image.new("RGB", size, (255, 255, 255))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=FONT_SIZE)
     for i, (label, panel) in enumerate(panels):
         left, top = i % columns * step, i // columns * line
-        draw.text((left + 2, top + 2), label, fill=(0, 0, 0), font=font)
+        if draw.textlength(label, font=font) > width:
+            label = label.split(",")[0]
+        draw.text((left + 2, top), label, fill=TEXT, font=font)
         canvas.paste(Image.fromarray(panel), (left, top + LABEL_HEIGHT))
     # The last column's foot is the error's; depth has the others'.
-    middle = step * (columns - 1)
-    _color_bar(draw, font, min(step, middle - step), middle - GAP, line * rows, depth_ends, "turbo")
-    _color_bar(draw, font, middle, size[0], line * rows, error_ends, "inferno")
+    middle, foot = step * (columns - 1), line * rows
+    depth_box = (min(step, middle - step), middle - GAP, foot)
+    color_bar(draw, depth_box, depth_ends, "turbo", "depth [m]")
+    color_bar(draw, (middle, size[0], foot), error_ends, "inferno", "error [m]")
     return canvas
 
 
@@ -112,60 +120,48 @@ def prediction_picture(
     columns = 1 if size[1] > 2 * size[0] else 3
     step, line = max(size[1], 120) + GAP, size[0] + LABEL_HEIGHT
     width, foot = step * columns - GAP, line * (3 // columns)
-    canvas = Image.new("RGB", (width, foot + LABEL_HEIGHT), (255, 255, 255))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    canvas = Image.new("RGB", (width, foot + FOOT_HEIGHT), (255, 255, 255))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=FONT_SIZE)
     for i, (label, panel) in enumerate(panels):
         left, top = i % columns * step, i // columns * line
-        draw.text((left + 2, top + 2), label, fill=(0, 0, 0), font=font)
+        draw.text((left + 2, top + 2), label, fill=TEXT, font=font)
         canvas.paste(Image.fromarray(panel), (left, top + LABEL_HEIGHT))
-    _color_bar(draw, font, 0 if columns == 1 else step, width, foot, ends, "turbo")
+    left = 0 if columns == 1 else step
+    color_bar(draw, (left, width, foot), ends, "turbo", "depth [m]")
     return canvas
 
 
-class Illustrator:
-    """Draws the first `wanted` images that `engine.evaluation.evaluate` hands it.
+def color_bar(
+    draw: ImageDraw.ImageDraw,
+    box: tuple[int, int, int],
+    ends: tuple[float, float],
+    colormap: str,
+    caption: str,
+    font_size: int = FONT_SIZE,
+) -> None:
+    """A bar of `FOOT_HEIGHT` pixels with its caption before it and round values below it.
 
-    Writes `<index>_strip.png` and `<index>_depth.png` (16-bit millimetres) to `folder`; `model` is
-    asked for its coarse depth too where it has a refinement.
+    Args:
+        box: left, right and top of the whole, in pixels.
+        ends: values of the bar's first and last colour, in the unit that `caption` names.
     """
-
-    def __init__(self, model: nn.Module, folder: Path, wanted: int):
-        self.model = model
-        self.folder = folder
-        self.wanted = wanted
-
-    def __call__(self, batch: dict, pred: Tensor) -> None:
-        """Called by `evaluate` with each batch and its prediction."""
-        if int(batch["index"][0]) >= self.wanted:
-            return
-        coarse = None
-        if self.model.refinement is not None:
-            coarse, _ = self.model.coarse_depth_and_guidance(batch["rgbd"])
-        for i, index in enumerate(batch["index"].tolist()):
-            if index >= self.wanted:
-                break
-            maps = (batch["rgbd"][i, 3], pred[i, 0], batch["depth"][i, 0])
-            strip = result_strip(
-                batch["rgb"][i].cpu().numpy(),
-                *(m.cpu().numpy() for m in maps),
-                None if coarse is None else coarse[i, 0].cpu().numpy(),
-            )
-            strip.save(self.folder / f"{index:04d}_strip.png")
-            save_depth_png(self.folder / f"{index:04d}_depth.png", pred[i, 0].cpu().numpy())
-
-
-def _color_bar(draw, font, left, right, top, ends, colormap) -> None:
-    """A bar with its two ends written beside it, in metres."""
-    texts = [f"{end:.2f} m" for end in ends]
-    margin = 52
-    bar = np.linspace(0, 1, max(right - left - 2 * margin, 2))
-    for i, color in enumerate(matplotlib.colormaps[colormap](bar, bytes=True)[:, :3].tolist()):
-        draw.line(
-            [(left + margin + i, top + 5), (left + margin + i, top + LABEL_HEIGHT - 5)],
-            fill=tuple(color),
-        )
-    draw.text((left + 4, top + 2), texts[0], fill=(0, 0, 0), font=font)
-    draw.text((right - margin + 4, top + 2), texts[1], fill=(0, 0, 0), font=font)
+    left, right, top = box
+    font = ImageFont.load_default(size=font_size)
+    width = int(draw.textlength(caption, font=font))
+    # Half a number stands out beyond each end of the bar.
+    start, stop = left + min(width + 18, (right - left) // 2), right - 18
+    if stop - start < 20:
+        return
+    draw.text((left + 2, top + 1), caption, fill=TEXT, font=font)
+    shares = np.linspace(0, 1, stop - start)
+    for i, color in enumerate(matplotlib.colormaps[colormap](shares, bytes=True)[:, :3].tolist()):
+        draw.line([(start + i, top + 5), (start + i, top + 15)], fill=tuple(color))
+    low, high = ends
+    for value in MaxNLocator(nbins=max((stop - start) // 65, 1)).tick_values(low, high):
+        if low <= value <= high:
+            at = start + round((value - low) / max(high - low, 1e-9) * (stop - start - 1))
+            draw.line([(at, top + 15), (at, top + 18)], fill=TEXT)
+            draw.text((at, top + 19), f"{value:.6g}", fill=TEXT, font=font, anchor="ma")
 
 
 def _widen(sparse_depth: np.ndarray) -> np.ndarray:
@@ -201,7 +197,11 @@ def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> No
             ms=3,
             label=label,
         )
-    rate_axis.step(epochs, [row["lr"] for row in train_rows], where="mid")
+    best = min(eval_rows, key=lambda row: row["RMSE"], default=None)
+    if best:
+        label = f"best: {best['RMSE']:.4f} m, epoch {best['epoch']:.0f}"
+        rmse_axis.plot(best["epoch"], best["RMSE"], "k*", ms=9, label=label)
+    rate_axis.step(epochs, [row["lr"] for row in train_rows], where="mid", marker="o", ms=3)
     rate_axis.set_yscale("log")
     for axis, title in (
         (loss_axis, "L1 loss [m]"),

@@ -159,16 +159,22 @@ def test_evaluation_reads_its_settings_from_the_checkpoint(run, tiny_root, capsy
     # The run's own validation and this evaluation are one protocol.
     best = min(read_csv(run / "eval.csv"), key=lambda row: float(row["RMSE"]))
     assert float(summary["cspn_unet"]["RMSE"]) == pytest.approx(float(best["RMSE"]), rel=1e-5)
+    # The first image by --pictures 1; the best and the worst are the only two there are.
     assert sorted(p.name for p in (result / "pictures").iterdir()) == [
-        "0000_depth.png",
-        "0000_strip.png",
+        f"000{index}_{kind}.png" for index in (0, 1) for kind in ("affinity", "depth", "strip")
     ]
+    recorded = json.loads((result / "evaluation.json").read_text())
+    assert recorded["pictures"] == {"0": "val/official/00001.h5", "1": "val/official/00002.h5"}
+    assert recorded["frames"] == 2 and recorded["args"]["n_sample"] == 500
+    assert not (run / "report.html").exists()  # asked for a file, not for the run
     assert np.array(Image.open(result / "pictures" / "0000_depth.png")).shape == (228, 304)
 
 
 def test_repeats_give_mean_and_deviation_over_sampling_seeds(run, tmp_path):
     evaluate("--resume", run, "--repeat", 2, "--pictures", 0, "--save_dir", tmp_path)
     rows = read_csv(tmp_path / "eval.csv")
+    assert "mean of 2 draws" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not (run / "report.html").exists()  # --save_dir takes the page along
     assert [row["seed"] for row in rows] == ["0", "0", "1", "1", "all"]
     per_seed = [np.mean([float(r["RMSE"]) for r in rows if r["seed"] == s]) for s in "01"]
     summary = {row["method"]: row for row in read_csv(tmp_path / "summary.csv")}["cspn_unet"]
@@ -220,6 +226,8 @@ def test_the_unet_alone_trains_and_evaluates(tiny_root, tmp_path):
         "nearest",
         "linear",
     }
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "00001.h5" in page and "data:image/jpeg" in page
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""What an evaluation scored, kept beside its tables so that a report can say it later."""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+from dataloaders import DepthDataset
+from engine.checkpoint import Checkpoint
+
+RECORD = "evaluation.json"
+
+
+def write_record(
+    folder: Path,
+    args: argparse.Namespace,
+    dataset: DepthDataset,
+    checkpoint: Checkpoint,
+    drawn: dict[int, str],
+) -> None:
+    """Write `evaluation.json` into `folder`.
+
+    Args:
+        args: the evaluation's settings, the checkpoint's own included.
+        dataset: the images that were scored.
+        checkpoint: the weights that were scored.
+        drawn: index -> name of the images in `folder`/pictures.
+    """
+    record = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "args": vars(args),
+        "root": str(dataset.root),
+        "sample_set": _sample_set(dataset.root),
+        "frames": len(dataset),
+        "checkpoint": {"file": str(checkpoint.path), "epoch": checkpoint.epoch},
+        "pictures": drawn,
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "cpu_threads": torch.get_num_threads(),
+        },
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _sample_set(root: Path) -> str | None:
+    """The generator that rendered the images in `root`, None where nothing says so."""
+    for path in sorted(root.glob("*.json")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and isinstance(found.get("generator"), str):
+            return found["generator"]
+    return None
