@@ -2,6 +2,7 @@
 starts."""
 
 import argparse
+import importlib.util
 import itertools
 import os
 import re
@@ -221,25 +222,18 @@ def test_the_flag_table_has_every_flag_with_its_default_and_a_meaning():
                 mine = [row for row in rows if f"`{flag}`" in row[0].replace(" ", "").split(",")]
                 assert mine, flag
                 assert all(len(row) == 4 and row[2] for row in mine), flag
-                if isinstance(action.default, int | float | str) and action.default is not False:
-                    words = {True: "yes"}.get(action.default, str(action.default))
-                    assert words in {row[1] for row in mine}, flag
+                if isinstance(action.default, bool):
+                    assert {row[1] for row in mine} == {"yes" if action.default else "no"}, flag
+                elif action.default is not None:
+                    assert str(action.default) in {row[1] for row in mine}, flag
 
 
 def test_the_quick_start_trains_and_evaluates_on_a_fresh_clone(tmp_path):
     """`bash train_cspn_nyu.sh` without data, shortened: fewer rooms, one step."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if listing.returncode:
-        pytest.skip("not a git checkout")
-    for name in listing.stdout.splitlines():
-        if not name.startswith("tests/"):
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("train.py", "eval.py", "train_cspn_nyu.sh"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for package in ("cspn", "dataloaders", "engine", "models"):  # with what numba has compiled
+        (tmp_path / package).symlink_to(ROOT / package)
     script = tmp_path / "train_cspn_nyu.sh"
     text = script.read_text()
     assert "--n_train 208 --n_val 24" in text
