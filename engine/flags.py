@@ -59,13 +59,9 @@ def row_of(action: argparse.Action) -> tuple[str, str, str, str]:
     meaning = _DEFAULT.sub("", _PUBLISHED.sub("", text)).strip()
     if action.choices:
         meaning = f"{' / '.join(f'`{choice}`' for choice in action.choices)}: {meaning}"
-    long_name = next(name for name in action.option_strings if name.startswith("--"))
-    flags = [long_name]
-    if isinstance(action, argparse.BooleanOptionalAction):
-        flags.append(f"--no-{long_name[2:]}")
-    flags += [name for name in action.option_strings if not name.startswith("--")]
     default = f"`{default}`" if "<" in str(default) else f"{default}"  # not an HTML tag
-    return ", ".join(f"`{f}`" for f in flags), default, meaning, published[1] if published else ""
+    flags = ", ".join(f"`{flag}`" for flag in action.option_strings)
+    return flags, default, meaning, published[1] if published else ""
 
 
 def write_between(readme: Path, begin: str, end: str, make: Callable[[], str]) -> None:
