@@ -37,6 +37,19 @@ TABLES = {
             "times faster": "times_faster",
         },
     ),
+    "export": (
+        "Exported networks on a CPU (`python -m benchmarks.export`)",
+        {
+            "form": "form",
+            "network": "arch",
+            "batch": "batch",
+            "size": "size",
+            "file, MB": "file_MB",
+            "largest difference / largest depth": "relative",
+            "ms": "ms",
+            "times faster": "times_faster",
+        },
+    ),
     "training": (
         "Training step, ResNet-50 (`python -m benchmarks.training`)",
         {"form": "form", "batch": "batch", "size": "size", "ms": "ms", "times faster": "ratio"},

@@ -2,7 +2,7 @@
 
     from cspn import CSPN, propagate
 
-needs nothing but PyTorch: no network, no data. Copy this folder into another project, or
+needs nothing but PyTorch and NumPy: no network, no data. Copy this folder into another project, or
 `pip install .`, and hand it any map to refine with an affinity that your network predicts.
 """
 

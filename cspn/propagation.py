@@ -37,10 +37,11 @@ import torch
 from torch import Tensor
 
 from cspn.fast import propagate_fast
+from cspn.portable import propagate_portable
 from cspn.reference import NORM_TYPES, propagate_reference
 
 ANCHORS = ("coarse", "sparse")
-IMPLEMENTATIONS = ("auto", "fast", "reference")
+IMPLEMENTATIONS = ("auto", "fast", "reference", "portable")
 
 
 def propagate(
@@ -66,7 +67,8 @@ def propagate(
         norm_type: "8sum" or "8sum_abs".
         anchor: "coarse" (released code) or "sparse" (the paper's text).
         impl: "reference" is the readable loop, "fast" the fused operator, "auto" the fast one
-            wherever it applies. All give the same result.
+            wherever it applies, "portable" a few standard operations, for exporting a network to
+            ONNX. All give the same result.
 
     Returns:
         (B, C, H, W) refined map, float32 (float64 for float64 input).
@@ -92,7 +94,9 @@ def propagate(
             'impl="fast" needs a one-channel sparse_depth that requires no gradient; '
             'use impl="auto" or "reference"'
         )
-    run = propagate_fast if impl != "reference" and covered else propagate_reference
+    run = propagate_fast if impl in ("auto", "fast") and covered else propagate_reference
+    if impl == "portable":
+        run = propagate_portable
     with torch.autocast(device_type=coarse_depth.device.type, enabled=False):
         return run(guidance, coarse_depth, sparse_depth, steps, norm_type, anchor)
 

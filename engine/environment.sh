@@ -1,6 +1,7 @@
 # Sourced by the scripts at the root, from the root: sets PYTHON to an interpreter that has the
 # packages of requirements.txt. The running Python serves when it has them all; otherwise .venv is
-# made (about five gigabytes, as PyTorch brings its GPU libraries).
+# made (about five gigabytes, as PyTorch brings its GPU libraries). EXTRAS, where it is set, names
+# further requirements files (separated by spaces) that go into a .venv made here.
 
 has_packages() {
     "$1" - <<'PROBE' 2>/dev/null
@@ -21,7 +22,9 @@ make_environment() {
         echo "error: $base cannot make a virtual environment (Debian: apt install python3-venv)" >&2
         return 2
     fi
-    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; then
+    local files=(-r requirements.txt) extra
+    for extra in ${EXTRAS:-}; do files+=(-r "$extra"); done
+    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check "${files[@]}"; then
         echo "error: installing requirements.txt failed; the message above says why" >&2
         return 2
     fi

@@ -23,7 +23,10 @@ class OptionError(ValueError):
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
-        "--data_set", choices=tuple(DATA_SETS), default="nyudepth", help="(default nyudepth)"
+        "--data_set",
+        choices=tuple(DATA_SETS),
+        default="nyudepth",
+        help="layout and protocol of the frames",
     )
     group.add_argument("--data_root", help="folder with train/ and val/ (default data/<set>_hdf5)")
     group.add_argument("--train_list", help="CSV of training frames, header Name (default: all)")
@@ -32,26 +35,41 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--n_sample", type=_whole, default=500, help="sparse measurements an image (published: 500)"
     )
     group.add_argument(
-        "--sampler", choices=SAMPLERS, default="bernoulli", help="(published: bernoulli)"
+        "--sampler",
+        choices=SAMPLERS,
+        default="bernoulli",
+        help="each pixel with one probability, or exactly n_sample valid ones "
+        "(published: bernoulli)",
     )
     group.add_argument(
-        "--rgb_encoding", choices=RGB_ENCODINGS, default="released", help="(published: released)"
+        "--rgb_encoding",
+        choices=RGB_ENCODINGS,
+        default="released",
+        help="colours as the released weights need them, or plainly normalised "
+        "(published: released)",
     )
     group.add_argument(
         "--depth_resize",
         choices=DEPTH_RESIZES,
-        help="bilinear as released, or between valid pixels only (published: released)",
+        help="bilinear as released, or between valid pixels only "
+        "(default: released on NYU, hole_aware on KITTI) (published: released)",
     )
-    group.add_argument("--num_workers", type=_whole, default=2, help="loader processes (default 2)")
+    group.add_argument("--num_workers", type=_whole, default=2, help="loader processes")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", choices=MODELS, default="cspn_unet", help="unet is the UNet alone"
+        "--model",
+        choices=MODELS,
+        default="cspn_unet",
+        help="unet is the UNet alone (published: cspn_unet)",
     )
     group.add_argument(
-        "--arch", choices=ARCHITECTURES, default="resnet50", help="(published: resnet50 on NYU)"
+        "--arch",
+        choices=ARCHITECTURES,
+        default="resnet50",
+        help="encoder (published: resnet50 on NYU, resnet18 on KITTI)",
     )
     group.add_argument(
         "--unpool", choices=UNPOOLS, default="fused", help="one result; fused is the fastest"
@@ -67,30 +85,42 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--cspn_step", type=_whole, default=24, help="propagation steps (published: 24)"
     )
     group.add_argument(
-        "--cspn_kernel_size", type=int, choices=(3, 5, 7), default=3, help="(published: 3)"
+        "--cspn_kernel_size",
+        type=int,
+        choices=(3, 5, 7),
+        default=3,
+        help="width of the neighbourhood in pixels (published: 3)",
     )
     group.add_argument(
-        "--cspn_norm_type", choices=NORM_TYPES, default="8sum", help="(published: both)"
+        "--cspn_norm_type",
+        choices=NORM_TYPES,
+        default="8sum",
+        help="affinity with its sign, or its absolute value (published: both)",
     )
     group.add_argument(
         "--cspn_anchor",
         choices=ANCHORS,
         default="coarse",
-        help="kept at measured pixels: the coarse depth (released code) or the measurement (paper)",
+        help="what measured pixels keep: the coarse depth, or the measurement "
+        "(published: coarse in the code, sparse in the paper)",
     )
 
 
 def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     flag = argparse.BooleanOptionalAction
     group = parser.add_argument_group("optimisation")
-    group.add_argument("--lr", type=_positive, default=0.01, help="(published: 0.01)")
-    group.add_argument("--momentum", type=_share, default=0.9, help="(published: 0.9)")
-    group.add_argument("--weight_decay", type=_share, default=1e-4, help="(published: 1e-4)")
+    group.add_argument("--lr", type=_positive, default=0.01, help="learning rate (published: 0.01)")
+    group.add_argument("--momentum", type=_share, default=0.9, help="of SGD (published: 0.9)")
+    group.add_argument("--weight_decay", type=_share, default=1e-4, help="of SGD (published: 1e-4)")
     group.add_argument(
         "--nesterov", "-n", action=flag, default=False, help="Nesterov momentum (published: yes)"
     )
     group.add_argument(
-        "--lr_schedule", choices=SCHEDULES, default="plateau", help="(published: plateau)"
+        "--lr_schedule",
+        choices=SCHEDULES,
+        default="plateau",
+        help="divide by 10 where the validation MAE stalls, or fall as a cosine "
+        "(published: plateau)",
     )
     group.add_argument("--num_epoch", type=_whole, default=40, help="epochs (published: 40)")
     group.add_argument(
@@ -180,8 +210,8 @@ def add_run_options(parser: argparse.ArgumentParser, save_dir_help: str) -> None
         metavar="CHECKPOINT",
         help="checkpoint file or run folder; without a value the run folder's own",
     )
-    group.add_argument("--seed", type=_whole, default=0, help="of every random draw (default 0)")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    group.add_argument("--seed", type=_whole, default=0, help="of every random draw")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument("--debug", action="store_true", help="full traceback on errors")
 
 

@@ -44,19 +44,25 @@ class UnpoolConv(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, I, h, w) to (B, O, *size), `size` = (H, W) being at most (2h, 2w)."""
         height, width = size
-        x = x[..., : (height + 1) // 2, : (width + 1) // 2]
+        x = _crop(x, (height + 1) // 2, (width + 1) // 2)
         padding = self.weight.shape[-1] // 2
         if self.unpool == "fused":
             out = F.conv_transpose2d(x, self.weight, stride=2, padding=padding, output_padding=1)
-            return out[..., :height, :width]
+            return _crop(out, height, width)
         unpooled = unpool_fast(x) if self.unpool == "fast" else unpool_slow(x)
         return F.conv2d(
-            unpooled[..., :height, :width], to_convolution_layout(self.weight), padding=padding
+            _crop(unpooled, height, width), to_convolution_layout(self.weight), padding=padding
         )
 
     def extra_repr(self) -> str:
         in_channels, out_channels, kernel_size, _ = self.weight.shape
         return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, unpool={self.unpool!r}"
+
+
+def _crop(x: Tensor, height: int, width: int) -> Tensor:
+    """The top left (..., height, width) of x, which is at least that large. Unlike a slice,
+    `narrow` states the result's size, which keeps sizes free in an exported network."""
+    return x.narrow(-2, 0, height).narrow(-1, 0, width)
 
 
 def to_convolution_layout(weight: Tensor) -> Tensor:

@@ -2,5 +2,7 @@
 # The whole test suite, in an environment made on first use. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# What optional parts need; where it is not installed their tests are skipped with the reason.
+EXTRAS="requirements-export.txt"
 source engine/environment.sh
 exec "$PYTHON" -m pytest "$@"

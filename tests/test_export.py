@@ -1,0 +1,209 @@
+"""Exported networks give the depth of the network they came from, at every size."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from cspn import NORM_TYPES, propagate
+from engine.checkpoint import save_checkpoint
+from engine.export import example, main
+from engine.options import OptionError
+from models import build_model
+from models.export import ONNX_PACKAGES, ExportError, export_program, save_onnx
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ONNX_PACKAGES)
+needs_onnx = pytest.mark.skipif(
+    not HAS_ONNX, reason=f"{', '.join(ONNX_PACKAGES)} of requirements-export.txt are not installed"
+)
+
+# (batch, height, width): the published size, odd sizes, the smallest, and one axis at its smallest.
+SHAPES = [(2, 228, 304), (1, 61, 95), (2, 33, 47), (1, 32, 32), (1, 100, 32)]
+
+
+def network(seed=0, **options):
+    """A ResNet-18 network with weights and statistics that give depth of a few metres."""
+    torch.manual_seed(seed)
+    model = build_model("resnet18", **options)
+    with torch.no_grad():
+        model.train()(torch.rand(2, 4, 64, 96))
+    return model.eval()
+
+
+def inputs(batch, height, width):
+    return torch.cat([example(height, width).roll(i, dims=-1) for i in range(batch)])
+
+
+def assert_same_depth(model, run, shapes=SHAPES):
+    for shape in shapes:
+        rgbd = inputs(*shape)
+        with torch.no_grad():
+            expected = model(rgbd)
+        depth = torch.as_tensor(run(rgbd))
+        assert depth.shape == expected.shape and depth.dtype == torch.float32
+        # 1e-4 m, and as share of depth above 1 m.
+        torch.testing.assert_close(depth, expected, rtol=1e-4, atol=1e-4)
+
+
+def onnx_runner(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda rgbd: session.run(["depth"], {"rgbd": rgbd.numpy()})[0]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """What the command writes and prints for a run folder that asks for other settings than the
+    defaults: the folder, the text and the network."""
+    folder = tmp_path_factory.mktemp("exported")
+    model = network(cspn_steps=5, cspn_norm_type="8sum_abs", cspn_anchor="sparse")
+    args = {"arch": "resnet18", "cspn_step": 5, "cspn_norm_type": "8sum_abs", "n_sample": 200}
+    args |= {"cspn_anchor": "sparse", "rgb_encoding": "normalized", "data_set": "nyudepth"}
+    state = {"args": args, "epoch": 3, "scores": {}, "model": model.state_dict()}
+    save_checkpoint(folder / "run" / "best_model.pth", state)
+    files = [folder / "new" / "model.pt2"]
+    if HAS_ONNX:
+        files.append(folder / "new" / "model.onnx")
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        main(["--resume", str(folder / "run"), "--out", *map(str, files)])
+    return folder, text.getvalue(), model
+
+
+@needs_onnx
+def test_onnx_runtime_gives_pytorchs_depth_with_the_published_settings(tmp_path):
+    model = network()
+    save_onnx(export_program(model), tmp_path / "model.onnx", {})
+    assert_same_depth(model, onnx_runner(tmp_path / "model.onnx"))
+
+
+@needs_onnx
+def test_onnx_runtime_gives_pytorchs_depth_with_every_other_setting(exported):
+    folder, text, model = exported
+    assert text.count("run on 228x304: at most") == 2
+    assert_same_depth(model, onnx_runner(folder / "new" / "model.onnx"))
+
+
+@needs_onnx
+def test_the_onnx_file_has_named_axes_standard_operators_and_says_what_it_takes(exported):
+    import onnx
+
+    model = onnx.load(exported[0] / "new" / "model.onnx")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["rgb_encoding"].startswith("normalized: (rgb / 255 - mean) / std")
+    assert metadata["propagation"] == "cspn, 5 steps, 3x3, norm_type 8sum_abs, anchor sparse"
+    assert metadata["checkpoint"] == "best_model.pth, this project's, epoch 3"
+    assert metadata["n_sample"] == "200"
+    extra = {"metadata.json": ""}
+    torch.export.load(exported[0] / "new" / "model.pt2", extra_files=extra)
+    assert json.loads(extra["metadata.json"]) == metadata
+    for values, name, channels in (
+        (model.graph.input, "rgbd", 4),
+        (model.graph.output, "depth", 1),
+    ):
+        assert [value.name for value in values] == [name]
+        axes = [axis.dim_param or axis.dim_value for axis in values[0].type.tensor_type.shape.dim]
+        assert axes == ["batch", channels, "height", "width"]
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+
+
+def test_the_saved_program_runs_in_a_process_without_this_project(exported, tmp_path):
+    folder, _, model = exported
+    rgbd = inputs(2, 61, 95)
+    np.save(tmp_path / "rgbd.npy", rgbd.numpy())
+    code = (
+        "import sys, numpy as np, torch\n"
+        "program = torch.export.load(sys.argv[1])\n"
+        "depth = program.module()(torch.from_numpy(np.load('rgbd.npy')))\n"
+        "np.save('depth.npy', depth.detach().numpy())\n"
+        "assert not {'cspn', 'models', 'engine'} & sys.modules.keys()\n"
+        "operators = {str(n.target) for n in program.graph.nodes if n.op == 'call_function'}\n"
+        "assert not [name for name in operators if 'cspn' in name], operators\n"
+    )
+    command = [sys.executable, "-I", "-c", code, folder / "new" / "model.pt2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        expected = model(rgbd).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "depth.npy"), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"refine": "none"}, {"cspn_norm_type": "8sum", "cspn_anchor": "sparse"}]
+)
+def test_the_program_gives_the_networks_depth_at_every_size(options):
+    model = network(cspn_steps=2, **options)
+    assert_same_depth(model, export_program(model).module())
+
+
+def test_every_unpooling_exports_as_the_fused_one_and_the_model_keeps_its_own():
+    counts = set()
+    for unpool in ("fused", "slow"):
+        model = network(unpool=unpool, cspn_steps=1).train()
+        program = export_program(model)
+        counts.add(len(program.graph.nodes))
+        assert (model.decoder.heads.unpool, model.refinement.impl) == (unpool, "auto")
+        assert model.training
+        assert_same_depth(model.eval(), program.module(), shapes=[(1, 33, 47)])
+    assert len(counts) == 1
+
+
+def test_the_described_encoding_is_the_one_of_the_loader():
+    from dataloaders.transforms import IMAGENET_MEAN, IMAGENET_STD, encode_rgb
+    from engine.export import CONSTANTS, ENCODINGS
+
+    rgb = np.arange(256, dtype=np.uint8).repeat(3).reshape(256, 1, 3).transpose(2, 0, 1)
+    mean, std = (v.reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    assert all(f"{value:.3f}" in CONSTANTS for value in (*mean.flat, *std.flat))
+    for name, formula in ENCODINGS.items():
+        python = formula.replace("mod 256", "% 256")
+        names = {"rgb": rgb.astype(np.float32), "mean": mean, "std": std, "trunc": np.trunc}
+        np.testing.assert_allclose(eval(python, names), encode_rgb(rgb, name), atol=1e-5)
+
+
+def test_without_the_extra_packages_a_sentence_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    program = export_program(network(cspn_steps=0))
+    with pytest.raises(ExportError, match=r"pip install -r requirements-export\.txt"):
+        save_onnx(program, tmp_path / "model.onnx", {})
+
+
+def test_what_cannot_be_exported_is_refused_with_a_sentence():
+    with pytest.raises(ExportError, match="SPN takes one step a column"):
+        export_program(network(refine="spn"))
+    with pytest.raises(OptionError, match=r"must end in \.onnx or \.pt2"):
+        main(["--resume", "run", "--out", "model.pth"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("anchors", ["none", "shared", "own"])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_the_portable_propagation_is_the_reference(channels, anchors, kernel_size):
+    generator = torch.Generator().manual_seed(0)
+    draw = {"generator": generator, "dtype": torch.float64}
+    guidance = torch.randn(2, kernel_size**2 - 1, 11, 14, **draw)
+    guidance[:, :, :3, :3] = 0  # a patch without gates
+    coarse = torch.rand(2, channels, 11, 14, **draw)
+    sparse = None
+    if anchors != "none":
+        sparse = torch.rand(2, channels if anchors == "own" else 1, 11, 14, **draw)
+        sparse = sparse * (sparse > 0.8)
+    for norm_type in NORM_TYPES:
+        for anchor in ("coarse", "sparse"):
+            results = []
+            for impl in ("portable", "reference"):
+                leaves = [guidance.clone().requires_grad_(), coarse.clone().requires_grad_()]
+                refined = propagate(
+                    *leaves, sparse, steps=3, norm_type=norm_type, anchor=anchor, impl=impl
+                )
+                refined.square().sum().backward()
+                results.append((refined, *(leaf.grad for leaf in leaves)))
+            torch.testing.assert_close(*results)
