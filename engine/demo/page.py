@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from cspn import ANCHORS, NORM_TYPES
+from cspn import NORM_TYPES
 from dataloaders import DataError
 from engine import options
 from engine.demo import panels
@@ -29,8 +29,9 @@ from engine.predictor import Predictor
 MAX_POINTS = 20_000
 # An idle visitor's session is dropped after this many seconds.
 IDLE_SECONDS = 3600
-FROM_TRUTH, FROM_FIELD = "ground truth", "the value below"
-VIEWS = [("Error against ground truth", panels.ERROR), ("Refined − coarse", panels.CHANGE)]
+SOURCES = ["the ground truth", "this depth:"]
+ANCHOR_NAMES = [("coarse depth", "coarse"), ("measurement", "sparse")]
+VIEWS = [("error", panels.ERROR), ("refined − coarse", panels.CHANGE)]
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -56,7 +57,7 @@ class Page:
             delete_cache=(IDLE_SECONDS, IDLE_SECONDS),
         ) as blocks:
             self.session = gr.State(None, time_to_live=IDLE_SECONDS)
-            gr.HTML(self._heading())
+            gr.HTML(self._heading(), elem_id="heading")
             with gr.Row(equal_height=False):
                 with gr.Column(scale=5, min_width=320):
                     self._image_column()
@@ -75,11 +76,13 @@ class Page:
         )
 
     def _image_column(self) -> None:
+        _title("1", "Choose an image")
         self.gallery = gr.Gallery(
-            [frame.rgb for frame in self.examples],
+            [panels.thumbnail(frame) for frame in self.examples],
             label="Examples, with ground truth",
+            show_label=False,
             columns=6,
-            height=110,
+            height=96,
             format="jpeg",
             allow_preview=False,
             interactive=False,
@@ -90,90 +93,100 @@ class Page:
         )
         with gr.Row():
             self.upload_image = gr.UploadButton(
-                "Upload an image", file_types=["image"], size="sm", elem_id="upload-image"
+                "Upload an image",
+                file_types=["image"],
+                size="sm",
+                min_width=120,
+                elem_id="upload-image",
             )
             self.upload_depth = gr.UploadButton(
                 "Upload its depth map",
                 file_types=[".png", ".npy"],
                 size="sm",
+                min_width=120,
                 elem_id="upload-depth",
             )
-        self.message = gr.HTML("", elem_id="message")
+        gr.HTML(_small("A depth map is a 16-bit PNG in millimetres or a .npy in metres, 0 = none."))
+        _title("2", "Measure points: click on the image, or sample")
         self.picture = gr.Image(
-            label="Click to measure a point",
+            show_label=False,
+            label="The image and its points",
             interactive=False,
             format="jpeg",
             buttons=[],
             elem_id="picture",
         )
+        self.message = gr.HTML("", elem_id="message")
+        self._point_controls()
+
+    def _point_controls(self) -> None:
         with gr.Row():
             self.source = gr.Radio(
-                [FROM_TRUTH, FROM_FIELD],
-                value=FROM_TRUTH,
-                label="A click takes its depth from",
-                elem_id="source",
+                SOURCES, value=SOURCES[0], label="A click measures", min_width=150, elem_id="source"
             )
             self.depth = gr.Slider(
                 0.1,
                 MAX_DEPTH if self.predictor.settings.data_set == "kitti" else 10.0,
                 2.0,
                 step=0.05,
-                label="Depth of a clicked point (m)",
+                label="this depth (m)",
                 buttons=[],
+                min_width=150,
                 elem_id="depth",
             )
-        with gr.Row(equal_height=True):
+        with gr.Row():
             self.count = gr.Number(
                 500,
-                label="Points",
+                label="Points to sample",
                 precision=0,
                 minimum=0,
                 maximum=MAX_POINTS,
-                min_width=90,
+                min_width=100,
                 elem_id="count",
             )
             self.seed = gr.Number(
-                0, label="Seed", precision=0, minimum=0, min_width=90, elem_id="seed"
-            )
-            self.sample = gr.Button(
-                "Sample points", variant="primary", size="sm", min_width=120, elem_id="sample"
+                0, label="Seed", precision=0, minimum=0, min_width=100, elem_id="seed"
             )
         with gr.Row():
-            self.undo = gr.Button("Undo", size="sm", min_width=90, elem_id="undo")
-            self.clear = gr.Button("Clear points", size="sm", min_width=90, elem_id="clear")
+            small = {"size": "sm", "min_width": 80}
+            self.sample = gr.Button("Sample", variant="primary", elem_id="sample", **small)
+            self.undo = gr.Button("Undo", elem_id="undo", **small)
+            self.clear = gr.Button("Clear", elem_id="clear", **small)
 
     def _result_column(self) -> None:
         own, settable = own_settings(self.predictor), has_settings(self.predictor)
-        with gr.Row(equal_height=True):
-            self.steps = gr.Slider(
-                0,
-                MAX_STEPS,
-                own.steps,
-                step=1,
-                label="Propagation steps",
-                buttons=[],
-                interactive=settable,
-                elem_id="steps",
-                scale=2,
-            )
+        _title("3", "Propagate")
+        self.steps = gr.Slider(
+            0,
+            MAX_STEPS,
+            own.steps,
+            step=1,
+            label="Steps (0 is the coarse depth)",
+            buttons=[],
+            interactive=settable,
+            elem_id="steps",
+        )
+        with gr.Row(elem_id="choices"):
             self.norm_type = gr.Radio(
                 list(NORM_TYPES),
                 value=own.norm_type,
-                label="Norm type",
+                label="Normalisation",
                 interactive=settable,
-                elem_id="norm-type",
                 min_width=150,
+                elem_id="norm-type",
             )
             self.anchor = gr.Radio(
-                list(ANCHORS),
+                ANCHOR_NAMES,
                 value=own.anchor,
                 label="Kept at the points",
                 interactive=settable,
-                elem_id="anchor",
                 min_width=150,
+                elem_id="anchor",
+            )
+            self.view = gr.Radio(
+                VIEWS, value=panels.ERROR, label="Last picture", min_width=150, elem_id="view"
             )
         self.results = gr.HTML("", elem_id="results")
-        self.view = gr.Radio(VIEWS, value=panels.ERROR, label="Last picture", elem_id="view")
 
     def _connect(self, blocks: gr.Blocks) -> None:
         controls = {self.session, self.steps, self.norm_type, self.anchor, self.view}
@@ -257,7 +270,7 @@ class Page:
     def _click(self, values: dict, event: gr.SelectData) -> list:
         def act(session: Session) -> str:
             row, column = panels.pixel_at(session.frame, *event.index)
-            from_truth = values[self.source] == FROM_TRUTH and session.frame.depth is not None
+            from_truth = values[self.source] == SOURCES[0] and session.frame.depth is not None
             depth = session.add_point(row, column, None if from_truth else values[self.depth])
             return f"Measured {depth:.2f} m at row {row}, column {column}."
 
@@ -300,6 +313,14 @@ class Page:
         ends = panels.depth_ends(session.frame, result.coarse_depth)
         shown = panels.results_html(session, settings, result, values[self.view], self.refinement)
         return [panels.points_picture(session, ends), shown, message]
+
+
+def _title(number: str, text: str) -> None:
+    gr.HTML(f"<h2><span>{number}</span>{text}</h2>")
+
+
+def _small(text: str) -> str:
+    return f'<p class="small">{html.escape(text)}</p>'
 
 
 def _note(text: str) -> str:

@@ -31,6 +31,15 @@ def pixel_at(frame: Frame, x: int, y: int) -> tuple[int, int]:
     return y // scale, x // scale
 
 
+def thumbnail(frame: Frame) -> np.ndarray:
+    """The middle of the image, 4:3, small; uint8."""
+    height, width = frame.rgb.shape[:2]
+    image = Image.fromarray(frame.rgb)
+    across, down = min(width, height * 4 // 3), min(height, width * 3 // 4)
+    left, top = (width - across) // 2, (height - down) // 2
+    return np.asarray(image.crop((left, top, left + across, top + down)).resize((200, 150)))
+
+
 def depth_ends(frame: Frame, coarse_depth: np.ndarray) -> tuple[float, float]:
     """Ends of the colour scale in metres: the middle 98 % of the ground truth, else of the coarse
     depth. Neither depends on the propagation."""
@@ -96,7 +105,7 @@ def results_html(
     figures.append(_last_figure(frame, result, view))
     height, width = frame.rgb.shape[:2]
     columns = 1 if width > 2 * height else 2
-    bars = [_bar("depth", "turbo", ends, "All depth"), _last_bar(frame, result, view)]
+    bars = [_bar("depth", "turbo", ends, "Depth, points included"), _last_bar(frame, result, view)]
     return (
         f'<div class="panels" style="--columns:{columns}">{"".join(figures)}</div>'
         f'<div class="bars">{"".join(bars)}</div>{_numbers(session, result)}'
@@ -157,17 +166,17 @@ def _bar(name: str, colormap: str, ends: tuple[float, float], title: str) -> str
 
 def _numbers(session: Session, result: Result) -> str:
     """A table of errors and times, and what they are of."""
-    names = {"coarse": "coarse", "refined": "refined", "linear": "linear interpolation"}
+    names = {"coarse": "coarse", "refined": "refined", "linear": "interpolation"}
     times = {
-        "coarse": f"{result.network_ms:.0f} ms (network)",
-        "refined": f"+ {result.propagation_ms:.1f} ms (propagation)",
+        "coarse": f"{result.network_ms:.0f} ms",
+        "refined": f"+ {result.propagation_ms:.1f} ms",
     }
     rows = []
     for method, name in names.items():
         if method == "linear" and "linear" not in result.scores:
             continue
         scores = result.scores.get(method, {})
-        cells = [f"{scores[m]:.3f} m" if m in scores else "–" for m in ("RMSE", "MAE")]
+        cells = [f"{scores[m]:.3f}" if m in scores else "–" for m in ("RMSE", "MAE")]
         cells += [f"{scores['DELTA1.25']:.1%}" if scores else "–", times.get(method, "–")]
         rows.append(f'<tr id="row-{method}"><th>{name}</th>{_cells(cells)}</tr>')
     height, width = session.frame.rgb.shape[:2]
@@ -175,7 +184,7 @@ def _numbers(session: Session, result: Result) -> str:
     about = f"{html.escape(session.frame.name)}, {width} × {height} pixels, {points}."
     if not result.scores:
         about += " No ground truth: the error is not known."
-    head = "".join(f"<th>{title}</th>" for title in ("", "RMSE", "MAE", "δ < 1.25", "time"))
+    head = "".join(f"<th>{title}</th>" for title in ("", "RMSE (m)", "MAE (m)", "δ1.25", "time"))
     return (
         f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
         f'</table><p class="about">{about}</p>'
