@@ -1,4 +1,4 @@
-"""Draw the sparse depth that the network is given from a dense (or LiDAR) depth map."""
+"""Sparse depth: drawn from a dense (or LiDAR) depth map, moved to another size, thinned."""
 
 import numpy as np
 
@@ -40,3 +40,43 @@ def sample_sparse_depth(
         kept = rng.choice(pixels, size=count, replace=False, shuffle=False)
         sparse.flat[kept] = depth.flat[kept]
     return sparse
+
+
+def resize_points(sparse_depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Measurements of an image that is resized: points are moved, never averaged with the holes.
+
+    A measurement goes to the pixel that its own pixel's centre falls into. Where several meet, the
+    one closest to the new pixel's centre stays.
+
+    Args:
+        sparse_depth: (H, W) metres, 0 = no measurement.
+        size: the new (h, w).
+
+    Returns:
+        (h, w) float32 metres, 0 = no measurement.
+    """
+    places, points = [], np.nonzero(sparse_depth)
+    off_centre = np.zeros(len(points[0]))
+    for at, length, new_length in zip(points, sparse_depth.shape, size, strict=True):
+        exact = (at + 0.5) * (new_length / length)
+        place = np.minimum(exact.astype(np.int64), new_length - 1)
+        off_centre += (exact - place - 0.5) ** 2
+        places.append(place)
+    resized = np.zeros(size, np.float32)
+    order = np.argsort(-off_centre, kind="stable")  # of points in one place the last one stays
+    resized[places[0][order], places[1][order]] = sparse_depth[points][order]
+    return resized
+
+
+def thin_points(sparse_depth: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Keep `count` measurements drawn at random, or all where there are no more.
+
+    Args:
+        sparse_depth: (H, W) float32 metres, 0 = no measurement.
+
+    Returns:
+        (H, W) float32 metres, 0 = no measurement; the same array where nothing is dropped.
+    """
+    if np.count_nonzero(sparse_depth) <= count:
+        return sparse_depth
+    return sample_sparse_depth(sparse_depth, count, "exact", rng)

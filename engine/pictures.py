@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from dataloaders.sampling import resize_points
+
 LABEL_HEIGHT = 18
 GAP = 4
 
@@ -81,6 +83,38 @@ def _arranged(
     middle = step * (columns - 1)
     _color_bar(draw, font, min(step, middle - step), middle - GAP, line * rows, depth_ends, "turbo")
     _color_bar(draw, font, middle, size[0], line * rows, error_ends, "inferno")
+    return canvas
+
+
+def prediction_picture(
+    rgb: np.ndarray, sparse_depth: np.ndarray, depth: np.ndarray, max_width: int = 800
+) -> Image.Image:
+    """Image, measurements and depth side by side, with the colours' scale in metres at the foot.
+
+    The scale is the middle 98 % of the depth. Panels wider than `max_width` are reduced to it.
+
+    Args:
+        rgb: (H, W, 3) uint8. sparse_depth, depth: (H, W) metres, 0 = no measurement.
+    """
+    size = depth.shape
+    if size[1] > max_width:
+        size = (max(round(size[0] * max_width / size[1]), 1), max_width)
+        rgb = np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BOX))
+        depth = np.asarray(Image.fromarray(depth).resize(size[::-1], Image.Resampling.BOX))
+        sparse_depth = resize_points(sparse_depth, size)
+    ends = tuple(np.quantile(depth, (0.01, 0.99)).tolist())
+    panels = [
+        ("RGB", rgb),
+        ("sparse depth", colorize(_widen(sparse_depth), *ends)),
+        ("depth", colorize(np.where(depth == 0, 1e-6, depth), *ends)),
+    ]
+    height, step = size[0], max(size[1], 120) + GAP
+    canvas = Image.new("RGB", (3 * step - GAP, height + 2 * LABEL_HEIGHT), (255, 255, 255))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    for i, (label, panel) in enumerate(panels):
+        draw.text((i * step + 2, 2), label, fill=(0, 0, 0), font=font)
+        canvas.paste(Image.fromarray(panel), (i * step, LABEL_HEIGHT))
+    _color_bar(draw, font, step, canvas.width, height + LABEL_HEIGHT, ends, "turbo")
     return canvas
 
 

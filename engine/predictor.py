@@ -8,6 +8,7 @@ H, W the image; h, w what the network is given, which `resize` chooses.
 """
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from dataloaders import DATA_SETS, RGB_ENCODINGS, DataError
 from dataloaders.hdf5 import MAX_VALUES
+from dataloaders.sampling import resize_points, thin_points
 from dataloaders.transforms import encode_rgb, resized_size
 from engine import options
 from engine.checkpoint import (
@@ -43,6 +45,9 @@ class Prediction:
     resize: "training" or "none", as it was run.
     network_size: (h, w) that the network saw.
     tiles: how many overlapping tiles that took.
+    measurements: how many were given.
+    used: how many of them the network saw; fewer where some met in one pixel or were thinned.
+    expected: how many training gave the network in an image of that size, None where unknown.
     """
 
     depth: np.ndarray
@@ -50,6 +55,9 @@ class Prediction:
     resize: str
     network_size: tuple[int, int]
     tiles: int
+    measurements: int
+    used: int
+    expected: int | None
 
 
 class Predictor:
@@ -64,6 +72,10 @@ class Predictor:
         resize: "training" hands the image over at the scale the network was trained at, and
             brings the depth back to the image's size; "none" keeps every pixel.
         max_tile_pixels: larger inputs are cut into overlapping tiles of at most this many pixels.
+        density: measurements a pixel in training, None where unknown.
+        thin: give the network no more measurements than that: where there are more than training
+            ever drew (5 standard deviations), a random choice of them, the same one every time.
+            A network trained with 500 measurements gets worse with more.
 
     Raises:
         ValueError: an option that does not exist.
@@ -78,6 +90,8 @@ class Predictor:
         device: torch.device | str = "cpu",
         resize: str = "training",
         max_tile_pixels: int = MAX_TILE_PIXELS,
+        density: float | None = None,
+        thin: bool = True,
     ):
         for name, value, allowed in (
             ("rgb_encoding", rgb_encoding, RGB_ENCODINGS),
@@ -91,6 +105,8 @@ class Predictor:
         self.device = torch.device(device)
         self.resize = resize
         self.max_tile_pixels = max_tile_pixels
+        self.density = density
+        self.thin = thin
         self.checkpoint: Checkpoint | None = None
         self.settings: argparse.Namespace | None = None
 
@@ -105,6 +121,7 @@ class Predictor:
         anchor: str | None = None,
         resize: str = "training",
         max_tile_pixels: int = MAX_TILE_PIXELS,
+        thin: bool = True,
     ) -> "Predictor":
         """A predictor with the weights and settings of a checkpoint, ours or a published one.
 
@@ -113,7 +130,7 @@ class Predictor:
             device: "auto" (the first GPU where there is one), "cpu", "cuda" or "cuda:N".
             steps, norm_type, anchor: of the propagation, None for the checkpoint's own. A
                 published file does not hold its `norm_type`; it is told from its folder's name.
-            resize, max_tile_pixels: see `Predictor`.
+            resize, max_tile_pixels, thin: see `Predictor`.
 
         Raises:
             CheckpointError: no such file, or not a checkpoint of this network.
@@ -138,6 +155,8 @@ class Predictor:
             device=torch_device,
             resize=resize,
             max_tile_pixels=max_tile_pixels,
+            density=settings.n_sample / math.prod(data_set.crop_size),
+            thin=thin,
         )
         predictor.checkpoint, predictor.settings = checkpoint, settings
         return predictor
@@ -154,7 +173,7 @@ class Predictor:
                 or more of them than the limit for images.
         """
         rgb, sparse_depth = _checked(rgb, sparse_depth)
-        own_size = sparse_depth.shape
+        measurements, own_size = int(np.count_nonzero(sparse_depth)), sparse_depth.shape
         size = own_size
         if self.resize == "training" and self.short_side is not None:
             size = resized_size(own_size[::-1], self.short_side)[::-1]
@@ -166,6 +185,8 @@ class Predictor:
         if size != own_size:
             image = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR)
             rgb, sparse_depth = np.asarray(image), resize_points(sparse_depth, size)
+        sparse_depth, expected = self._thinned(sparse_depth)
+        used = int(np.count_nonzero(sparse_depth))
         # Below the smallest size the image's edge is repeated, and what it adds cut off again.
         pad = [(0, max(MIN_SIZE - length, 0)) for length in size]
         rgb = np.pad(rgb, (*pad, (0, 0)), mode="edge")
@@ -177,7 +198,19 @@ class Predictor:
             self.max_tile_pixels,
         )
         depth, coarse_depth = (_resize_dense(m[: size[0], : size[1]], own_size) for m in maps)
-        return Prediction(depth, coarse_depth, self.resize, size, tiles)
+        return Prediction(
+            depth, coarse_depth, self.resize, size, tiles, measurements, used, expected
+        )
+
+    def _thinned(self, sparse_depth: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """Sparse depth at the network's size, no denser than in training, and what that means."""
+        if self.density is None:
+            return sparse_depth, None
+        expected = round(self.density * sparse_depth.size)
+        most = expected + 5 * math.sqrt(expected)
+        if self.thin and np.count_nonzero(sparse_depth) > most > 0:
+            sparse_depth = thin_points(sparse_depth, expected, np.random.default_rng(0))
+        return sparse_depth, expected
 
     def network_input(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> Tensor:
         """(h, w, 3) uint8 and (h, w) float32 metres, both as they are and unchecked -> what the
@@ -214,32 +247,6 @@ def load_network(
     return model
 
 
-def resize_points(sparse_depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Measurements of an image that is resized: points are moved, never averaged with the holes.
-
-    A measurement goes to the pixel that its own pixel's centre falls into. Where several meet, the
-    one closest to the new pixel's centre stays.
-
-    Args:
-        sparse_depth: (H, W) metres, 0 = no measurement.
-        size: the new (h, w).
-
-    Returns:
-        (h, w) float32 metres, 0 = no measurement.
-    """
-    places, points = [], np.nonzero(sparse_depth)
-    off_centre = np.zeros(len(points[0]))
-    for at, length, new_length in zip(points, sparse_depth.shape, size, strict=True):
-        exact = (at + 0.5) * (new_length / length)
-        place = np.minimum(exact.astype(np.int64), new_length - 1)
-        off_centre += (exact - place - 0.5) ** 2
-        places.append(place)
-    resized = np.zeros(size, np.float32)
-    order = np.argsort(-off_centre, kind="stable")  # of points in one place the last one stays
-    resized[places[0][order], places[1][order]] = sparse_depth[points][order]
-    return resized
-
-
 def _resize_dense(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w) -> (H, W) bilinear; a network's depth has no holes to mix in."""
     if depth.shape == size:
@@ -256,6 +263,8 @@ def _settings(checkpoint: Checkpoint) -> argparse.Namespace:
     names = {action.dest for action in parser._actions} - {"help"}
     settings = argparse.Namespace(**{name: parser.get_default(name) for name in names})
     vars(settings).update({k: v for k, v in checkpoint.args.items() if k in names})
+    if not isinstance(settings.n_sample, int) or settings.n_sample < 0:
+        raise CheckpointError(f"{checkpoint.path}: its n_sample is {settings.n_sample!r}")
     for name, allowed in (("data_set", tuple(DATA_SETS)), ("rgb_encoding", RGB_ENCODINGS)):
         value = getattr(settings, name)
         if value not in allowed:

@@ -1,0 +1,267 @@
+"""Depth for your own images: an image and its measurements in, dense depth in metres out.
+
+    python predict.py --rgb photo.jpg --sparse sparse.png --depth-scale 1000 --resume CHECKPOINT
+    python predict.py --rgb images/ --sparse depths/ --resume CHECKPOINT --out out/
+    python predict.py --rgb photo.jpg --sample-from dense.npy -n 500 --resume CHECKPOINT
+
+Sparse depth is a 16-bit PNG, .npy, .npz, .exr or .csv of the image's own size, 0 where nothing was
+measured (`dataloaders.sparse_files`). Two folders are matched by the files' stems. Writes for each
+image, under --out: <stem>_depth.png (16-bit millimetres), <stem>_depth.npy (float32 metres),
+<stem>_picture.png (to look at) and, with --intrinsics, <stem>.ply (a point cloud).
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataloaders import SAMPLERS, DataError
+from dataloaders.sampling import sample_sparse_depth
+from dataloaders.sparse_files import match_pairs, read_depth, read_rgb
+from engine import options
+from engine.failure import EXPECTED, RunError, run_script
+from engine.metrics import depth_metrics
+from engine.pictures import prediction_picture, save_depth_png
+from engine.point_cloud import Intrinsics, save_ply
+from engine.predictor import RESIZES, Prediction, Predictor
+from engine.tiling import MAX_TILE_PIXELS
+
+PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every flag of this script; words are joined by underscores or dashes, as you like."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    group = parser.add_argument_group("input and output")
+    group.add_argument("--rgb", required=True, help="photograph, or folder of them")
+    source = group.add_mutually_exclusive_group(required=True)
+    source.add_argument("--sparse", help="its measurements, or folder of them")
+    source.add_argument(
+        *_spelt("--sample_from"),
+        metavar="DENSE",
+        help="dense depth to draw the measurements from; the result is scored against it",
+    )
+    group.add_argument(
+        *_spelt("--depth_scale"),
+        type=float,
+        help="metres = value / scale; needed for integers (1000 for millimetres, 256 for KITTI)",
+    )
+    group.add_argument(
+        "-n", *_spelt("--n_sample"), type=int, default=500, help="how many to draw (default 500)"
+    )
+    group.add_argument("--sampler", choices=SAMPLERS, default="exact", help="(default exact)")
+    group.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
+    group.add_argument(
+        "--intrinsics",
+        metavar="fx,fy,cx,cy",
+        help="of the photograph's pixels; writes a point cloud too",
+    )
+    group.add_argument(
+        "--out", default="output/predictions", help="folder (default output/predictions)"
+    )
+
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--resume", "-r", required=True, metavar="CHECKPOINT", help="file or run folder"
+    )
+    group.add_argument(
+        "--resize",
+        choices=RESIZES,
+        default="training",
+        help="training: at the scale the network was trained at, NYU's 240 pixels for the short "
+        "side, and back; none: at the image's own size (default training)",
+    )
+    group.add_argument(
+        "--thin",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="drop measurements beyond the density of training (default yes)",
+    )
+    group.add_argument(
+        *_spelt("--max_tile_pixels"),
+        type=int,
+        default=MAX_TILE_PIXELS,
+        help=f"larger inputs are cut into overlapping tiles (default {MAX_TILE_PIXELS})",
+    )
+    for name, kind in (("step", int), ("norm_type", str), ("anchor", str)):
+        group.add_argument(
+            *_spelt(f"--cspn_{name}"), type=kind, help="of the propagation (default: as trained)"
+        )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    group.add_argument("--debug", action="store_true", help="full traceback on errors")
+    return parser
+
+
+def _spelt(name: str) -> tuple[str, ...]:
+    """A flag with underscores, as elsewhere in this project, and with dashes."""
+    return name, "--" + name[2:].replace("_", "-")
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    if args.n_sample < 1 or args.seed < 0:
+        raise options.OptionError("-n must be 1 or more, and --seed not negative")
+    try:
+        camera = Intrinsics.parse(args.intrinsics) if args.intrinsics else None
+    except ValueError as error:
+        raise options.OptionError(f"--{error}") from error
+    pairs, left_out = match_pairs(Path(args.rgb), Path(args.sparse or args.sample_from))
+    if left_out:
+        print(f"left out, without a partner: {', '.join(left_out)}")
+    out = Path(args.out)
+    _protect_inputs(out, pairs)
+
+    predictor = Predictor.from_checkpoint(
+        args.resume,
+        device=args.device,
+        steps=args.cspn_step,
+        norm_type=args.cspn_norm_type,
+        anchor=args.cspn_anchor,
+        resize=args.resize,
+        max_tile_pixels=args.max_tile_pixels,
+        thin=args.thin,
+    )
+    describe(predictor)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for index, (rgb_path, depth_path) in enumerate(pairs):
+        try:
+            predict_pair(predictor, rgb_path, depth_path, index, args, camera, out)
+        except EXPECTED as error:
+            if len(pairs) == 1:
+                raise
+            failed += 1
+            print(f"failed: {error}")
+    if failed:
+        raise RunError(f"{failed} of {len(pairs)} images failed, as said above")
+
+
+def predict_pair(
+    predictor: Predictor,
+    rgb_path: Path,
+    depth_path: Path,
+    index: int,
+    args: argparse.Namespace,
+    camera: Intrinsics | None,
+    out: Path,
+) -> None:
+    """Read one pair, predict, write the files and say what was done."""
+    rgb = read_rgb(rgb_path)
+    file = read_depth(depth_path, rgb.shape[:2], scale=args.depth_scale)
+    sparse_depth, notes = file.depth, list(file.notes)
+    if args.sample_from:
+        rng = np.random.default_rng((args.seed, index))
+        sparse_depth = sample_sparse_depth(file.depth, args.n_sample, args.sampler, rng)
+    began = time.perf_counter()
+    prediction = predictor(rgb, sparse_depth)
+    seconds = time.perf_counter() - began
+    written = save_prediction(out, rgb_path.stem, rgb, sparse_depth, prediction, camera)
+
+    height, width = sparse_depth.shape
+    print(f"{rgb_path}: {width}x{height}, {_measurements(prediction, sparse_depth)}")
+    print(f"  {_network(prediction)}, {seconds:.1f} s")
+    low, high = prediction.depth.min(), prediction.depth.max()
+    print(f"  depth {low:.2f} to {high:.2f} m, median {np.median(prediction.depth):.2f} m")
+    if args.sample_from:
+        maps = (torch.from_numpy(m)[None, None] for m in (prediction.depth, file.depth))
+        scores = {name: value.item() for name, value in depth_metrics(*maps).items()}
+        print(
+            f"  against {depth_path}: RMSE {scores['RMSE']:.4f} m, MAE {scores['MAE']:.4f} m, "
+            f"REL {scores['ABS_REL']:.4f}, d1.25 {scores['DELTA1.25']:.4f}"
+        )
+    notes += _cautions(prediction)
+    for note in notes:
+        print(f"  note: {note}")
+    print(f"  written: {', '.join(str(path) for path in written)}")
+
+
+def save_prediction(
+    out: Path,
+    stem: str,
+    rgb: np.ndarray,
+    sparse_depth: np.ndarray,
+    prediction: Prediction,
+    camera: Intrinsics | None,
+) -> list[Path]:
+    """Write the result files of one image and return their paths."""
+    png, npy, picture, ply = _outputs(out, stem)
+    save_depth_png(png, prediction.depth)
+    np.save(npy, prediction.depth)
+    prediction_picture(rgb, sparse_depth, prediction.depth).save(picture)
+    if camera is None:
+        return [png, npy, picture]
+    save_ply(ply, prediction.depth, rgb, camera)
+    return [png, npy, picture, ply]
+
+
+def _outputs(out: Path, stem: str) -> tuple[Path, Path, Path, Path]:
+    names = (f"{stem}_depth.png", f"{stem}_depth.npy", f"{stem}_picture.png", f"{stem}.ply")
+    return tuple(out / name for name in names)
+
+
+def _protect_inputs(out: Path, pairs: list[tuple[Path, Path]]) -> None:
+    """Results replace those of an earlier call, but never a file that is being read."""
+    inputs = {path.resolve() for pair in pairs for path in pair}
+    for rgb_path, _ in pairs:
+        for path in _outputs(out, rgb_path.stem):
+            if path.resolve() in inputs:
+                raise DataError(f"the result {path} would overwrite an input; choose another --out")
+
+
+def describe(predictor: Predictor) -> None:
+    """Say which network runs."""
+    checkpoint, settings = predictor.checkpoint, predictor.settings
+    refine = options.refinement(settings)
+    text = f"{checkpoint.path}: {checkpoint.kind} checkpoint, {settings.arch}, refinement {refine}"
+    if refine == "cspn":
+        text += f" {settings.cspn_step} steps {settings.cspn_norm_type} {settings.cspn_anchor}"
+    print(f"{text}, on {predictor.device}")
+
+
+def _measurements(prediction: Prediction, sparse_depth: np.ndarray) -> str:
+    if not prediction.measurements:
+        return "no measurement"
+    known = sparse_depth[sparse_depth > 0]
+    return f"{prediction.measurements} measurements of {known.min():.2f} to {known.max():.2f} m"
+
+
+def _network(prediction: Prediction) -> str:
+    height, width = prediction.network_size
+    scale = {"training": "the training scale", "none": "its own size"}[prediction.resize]
+    tiles = f" in {prediction.tiles} tiles" if prediction.tiles > 1 else ""
+    return f"the network saw {width}x{height} ({scale}){tiles}, {prediction.used} measurements"
+
+
+def _cautions(prediction: Prediction) -> list[str]:
+    """What a user should know before trusting the depth."""
+    notes = []
+    expected, used = prediction.expected, prediction.used
+    if used < 0.9 * prediction.measurements:
+        notes.append(
+            f"{prediction.measurements - used} measurements were dropped: they met others in one "
+            "pixel, or were more than training had (--no-thin keeps those)"
+        )
+    if not used:
+        notes.append("without any measurement the depth is a guess from the colours alone")
+    elif expected and used < 0.5 * expected:
+        notes.append(f"training gave the network {expected} measurements here; expect worse depth")
+    elif expected and used > 2 * expected:
+        notes.append(f"training gave the network {expected} measurements here; more can hurt")
+    far = float((prediction.depth > PNG_LIMIT).mean())
+    if far:
+        notes.append(f"{far:.1%} of the pixels are beyond {PNG_LIMIT} m, where the PNG is clipped")
+    behind = float((prediction.depth <= 0).mean())
+    if behind:
+        notes.append(f"{behind:.1%} of the pixels are not positive: 0 in the PNG, no points")
+    return notes
+
+
+if __name__ == "__main__":
+    run_script(main)
