@@ -4,6 +4,7 @@ Each visitor has a `Session`, kept by the server. Every handler changes it and d
 """
 
 import html
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +12,16 @@ import gradio as gr
 
 from cspn import NORM_TYPES
 from dataloaders import DataError
+from dataloaders.sparse_files import DEPTH_SUFFIXES
 from engine import options
 from engine.demo import panels
-from engine.demo.inputs import read_depth, read_image
+from engine.demo.inputs import open_depth, open_image
 from engine.demo.session import (
     MAX_DEPTH,
     MAX_STEPS,
     Frame,
     Propagation,
+    Result,
     Session,
     SessionError,
     has_settings,
@@ -32,6 +35,7 @@ IDLE_SECONDS = 3600
 SOURCES = ["the ground truth", "this depth:"]
 ANCHOR_NAMES = [("coarse depth", "coarse"), ("measurement", "sparse")]
 VIEWS = [("error", panels.ERROR), ("refined − coarse", panels.CHANGE)]
+DEPTH_HELP = "Depth: a 16-bit PNG in millimetres, or .npy, .npz or .csv in metres; 0 = none."
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -47,6 +51,8 @@ class Page:
         self.predictor = predictor
         self.examples = examples
         self.refinement = options.refinement(predictor.settings)
+        # One at a time: visitors share the network and its processor.
+        self.lock = threading.Lock()
 
     def build(self) -> gr.Blocks:
         """The components, wired up."""
@@ -81,8 +87,8 @@ class Page:
             [panels.thumbnail(frame) for frame in self.examples],
             label="Examples, with ground truth",
             show_label=False,
-            columns=6,
-            height=96,
+            columns=8,
+            height="auto",
             format="jpeg",
             allow_preview=False,
             interactive=False,
@@ -101,12 +107,12 @@ class Page:
             )
             self.upload_depth = gr.UploadButton(
                 "Upload its depth map",
-                file_types=[".png", ".npy"],
+                file_types=list(DEPTH_SUFFIXES),
                 size="sm",
                 min_width=120,
                 elem_id="upload-depth",
             )
-        gr.HTML(_small("A depth map is a 16-bit PNG in millimetres or a .npy in metres, 0 = none."))
+        gr.HTML(_small(DEPTH_HELP))
         _title("2", "Measure points: click on the image, or sample")
         self.picture = gr.Image(
             show_label=False,
@@ -122,7 +128,7 @@ class Page:
     def _point_controls(self) -> None:
         with gr.Row():
             self.source = gr.Radio(
-                SOURCES, value=SOURCES[0], label="A click measures", min_width=150, elem_id="source"
+                SOURCES, value=SOURCES[0], label="A click measures", min_width=200, elem_id="source"
             )
             self.depth = gr.Slider(
                 0.1,
@@ -131,7 +137,7 @@ class Page:
                 step=0.05,
                 label="this depth (m)",
                 buttons=[],
-                min_width=150,
+                min_width=200,
                 elem_id="depth",
             )
         with gr.Row():
@@ -161,7 +167,9 @@ class Page:
             MAX_STEPS,
             own.steps,
             step=1,
-            label="Steps (0 is the coarse depth)",
+            label="Steps (0 is the coarse depth)"
+            if settable
+            else "Steps: this network has no CSPN",
             buttons=[],
             interactive=settable,
             elem_id="steps",
@@ -191,7 +199,6 @@ class Page:
     def _connect(self, blocks: gr.Blocks) -> None:
         controls = {self.session, self.steps, self.norm_type, self.anchor, self.view}
         drawn = [self.picture, self.results, self.message]
-        # One event at a time: visitors share the network and its processor.
         common = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
 
         def on(event: Callable, handler: Callable, *inputs: gr.components.Component) -> None:
@@ -229,7 +236,8 @@ class Page:
                 [self.results, self.message],
                 show_progress="hidden",
                 trigger_mode="always_last",
-                **common,
+                queue=False,
+                api_visibility="private",
             )
 
     def _begin(self, values: dict) -> list:
@@ -249,20 +257,23 @@ class Page:
 
     def _open_image(self, values: dict) -> list:
         try:
-            frame = read_image(Path(values[self.upload_image]), self.predictor.short_side)
+            frame = open_image(Path(values[self.upload_image]), self.predictor.short_side)
         except DataError as error:
             return [gr.skip(), gr.skip(), gr.skip(), _error(str(error))]
         values[self.session] = session = values[self.session] or Session(self.predictor, frame)
 
         def act(session: Session) -> str:
             session.open(frame)
-            return "Click on the image to measure points, or upload its depth map to sample from."
+            return (
+                "No ground truth: a click measures the depth of the slider below. "
+                "Upload the image's depth map to sample from it."
+            )
 
         return [session, *self._after(values, act)]
 
     def _open_depth(self, values: dict) -> list:
         def act(session: Session) -> str:
-            session.set_truth(read_depth(Path(values[self.upload_depth]), session.frame))
+            session.set_truth(open_depth(Path(values[self.upload_depth]), session.frame))
             return self._sampling(values)(session)
 
         return self._after(values, act)
@@ -296,7 +307,11 @@ class Page:
         return self._after(values, lambda session: session.clear_points() or "No points.")
 
     def _redraw(self, values: dict) -> list:
-        return self._after(values, lambda session: "")[1:]
+        session = values[self.session]
+        if session is None:
+            return [gr.skip(), gr.skip()]
+        with self.lock:
+            return [self._results(session, values)[1], ""]
 
     def _after(self, values: dict, act: Callable[[Session], str]) -> list:
         """Let `act` change the session, then draw it: picture, results and a message."""
@@ -304,15 +319,20 @@ class Page:
         if session is None:
             text = "Upload an image, or reload the page: it has been idle for too long."
             return [gr.skip(), gr.skip(), _error(text)]
-        try:
-            message = _note(act(session))
-        except (SessionError, DataError) as error:
-            message = _error(str(error))
+        with self.lock:
+            try:
+                message = _note(act(session))
+            except (SessionError, DataError) as error:
+                message = _error(str(error))
+            result, shown = self._results(session, values)
+            ends = panels.depth_ends(session, result.coarse_depth)
+            return [panels.points_picture(session, ends), shown, message]
+
+    def _results(self, session: Session, values: dict) -> tuple[Result, str]:
         settings = Propagation(int(values[self.steps]), values[self.norm_type], values[self.anchor])
         result = session.result(settings)
-        ends = panels.depth_ends(session.frame, result.coarse_depth)
         shown = panels.results_html(session, settings, result, values[self.view], self.refinement)
-        return [panels.points_picture(session, ends), shown, message]
+        return result, shown
 
 
 def _title(number: str, text: str) -> None:

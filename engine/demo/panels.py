@@ -10,6 +10,7 @@ import io
 
 import numpy as np
 from PIL import Image, ImageDraw
+from scipy.ndimage import minimum_filter
 
 from engine.demo.session import Frame, Propagation, Result, Session
 from engine.pictures import colorize
@@ -40,13 +41,14 @@ def thumbnail(frame: Frame) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + across, top + down)).resize((200, 150)))
 
 
-def depth_ends(frame: Frame, coarse_depth: np.ndarray) -> tuple[float, float]:
-    """Ends of the colour scale in metres: the middle 98 % of the ground truth, else of the coarse
-    depth. Neither depends on the propagation."""
-    known = coarse_depth if frame.depth is None else frame.depth[frame.depth > 0]
-    if not known.size:
-        known = coarse_depth
-    low, high = np.quantile(known, (0.01, 0.99)).tolist()
+def depth_ends(session: Session, coarse_depth: np.ndarray) -> tuple[float, float]:
+    """Ends of the colour scale in metres: the middle 98 % of the ground truth, else that of the
+    coarse depth and all points. Neither depends on the propagation."""
+    truth, points = session.frame.depth, session.sparse_depth[session.sparse_depth > 0]
+    known = np.zeros(0) if truth is None else truth[truth > 0]
+    low, high = np.quantile(known if known.size else coarse_depth, (0.01, 0.99)).tolist()
+    if not known.size and points.size:
+        low, high = min(low, float(points.min())), max(high, float(points.max()))
     return max(low, 0.0), max(high, low + 0.1, 0.1)
 
 
@@ -88,7 +90,7 @@ def results_html(
         refinement: "cspn", "spn" or "none", as the network has it.
     """
     frame = session.frame
-    ends = depth_ends(frame, result.coarse_depth)
+    ends = depth_ends(session, result.coarse_depth)
     if not result.scores:
         view = CHANGE
     steps = f"after {_count(settings.steps, 'step')}" if refinement == "cspn" else refinement
@@ -97,7 +99,7 @@ def results_html(
         _figure("refined", "Refined depth", steps, _depth(result.refined_depth, ends)),
     ]
     if result.scores:
-        truth = colorize(frame.depth, *ends)
+        truth = colorize(_seen(frame.depth), *ends)
         figures.append(_figure("truth", "Ground truth", "black where unknown", truth))
     elif result.linear_depth is not None:
         linear = _depth(result.linear_depth, ends)
@@ -120,7 +122,7 @@ def _last_figure(frame: Frame, result: Result, view: str) -> str:
     known = frame.depth > 0
     # Exactly 0 would be drawn as unknown.
     error = np.where(known, np.maximum(np.abs(result.refined_depth - frame.depth), 1e-9), 0)
-    colors = colorize(error, 0.0, error_end(frame, result.coarse_depth), "inferno")
+    colors = colorize(_seen(error), 0.0, error_end(frame, result.coarse_depth), "inferno")
     return _figure("error", "Error", "|refined − ground truth|", colors)
 
 
@@ -139,6 +141,16 @@ def _change(result: Result) -> tuple[np.ndarray, float]:
     while end < most:
         end *= 2
     return change, end
+
+
+def _seen(measured: np.ndarray) -> np.ndarray:
+    """A map with few measurements, such as a LiDAR's, with each of them three pixels wide; the
+    smaller value in front."""
+    known = measured > 0
+    if known.mean() > 0.2:
+        return measured
+    nearest = minimum_filter(np.where(known, measured, np.inf), 3)
+    return np.where(np.isfinite(nearest), nearest, 0)
 
 
 def _depth(depth: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
@@ -178,21 +190,24 @@ def _numbers(session: Session, result: Result) -> str:
         scores = result.scores.get(method, {})
         cells = [f"{scores[m]:.3f}" if m in scores else "–" for m in ("RMSE", "MAE")]
         cells += [f"{scores['DELTA1.25']:.1%}" if scores else "–", times.get(method, "–")]
-        rows.append(f'<tr id="row-{method}"><th>{name}</th>{_cells(cells)}</tr>')
+        name = f'<th class="name">{name}</th>'
+        rows.append(f'<tr class="row" id="row-{method}">{name}{_cells("td", "cell", cells)}</tr>')
     height, width = session.frame.rgb.shape[:2]
     points = _count(session.n_points, "point")
+    if session.predictor.density is not None:
+        points += f" (about {session.predictor.density * width * height:.0f} in training)"
     about = f"{html.escape(session.frame.name)}, {width} × {height} pixels, {points}."
     if not result.scores:
         about += " No ground truth: the error is not known."
-    head = "".join(f"<th>{title}</th>" for title in ("", "RMSE (m)", "MAE (m)", "δ1.25", "time"))
+    head = _cells("th", "head", ["", "RMSE (m)", "MAE (m)", "δ1.25", "time"])
     return (
-        f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f'</table><p class="about">{about}</p>'
+        f'<div class="numbers"><table class="numbers"><thead><tr>{head}</tr></thead>'
+        f'<tbody>{"".join(rows)}</tbody></table></div><p class="about">{about}</p>'
     )
 
 
-def _cells(texts: list[str]) -> str:
-    return "".join(f"<td>{text}</td>" for text in texts)
+def _cells(tag: str, kind: str, texts: list[str]) -> str:
+    return "".join(f'<{tag} class="{kind}">{text}</{tag}>' for text in texts)
 
 
 def _count(n: int, noun: str) -> str:
