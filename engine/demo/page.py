@@ -88,7 +88,7 @@ class Page:
             label="Examples, with ground truth",
             show_label=False,
             columns=8,
-            height="auto",
+            height=146,
             format="jpeg",
             allow_preview=False,
             interactive=False,
@@ -161,7 +161,7 @@ class Page:
 
     def _result_column(self) -> None:
         own, settable = own_settings(self.predictor), has_settings(self.predictor)
-        _title("3", "Propagate")
+        _title("3", "Propagate" if settable else "Result: this network has no CSPN to set")
         self.steps = gr.Slider(
             0,
             MAX_STEPS,
