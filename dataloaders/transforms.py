@@ -122,7 +122,7 @@ def check_crop(
     """Raises the ValueError of `transform_frame` for a frame (height, width) that is too small."""
     top, left, bottom, right = box or (0, 0, *size)
     cut = (right - left, bottom - top)
-    _centre(cut if short_side is None else _resized(cut, short_side), crop_size)
+    _centre(cut if short_side is None else resized_size(cut, short_side), crop_size)
 
 
 def _is_compiled(

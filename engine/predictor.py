@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from dataloaders import DATA_SETS, RGB_ENCODINGS, DataError
 from dataloaders.hdf5 import MAX_VALUES
@@ -220,13 +220,18 @@ class Predictor:
             sparse_depth = thin_points(sparse_depth, expected, np.random.default_rng(0))
         return sparse_depth, expected
 
-    @torch.inference_mode()
-    def _run(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> np.ndarray:
-        """(h, w, 3) uint8 and (h, w) metres -> (2, h, w) metres: depth and coarse depth."""
+    def network_input(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> Tensor:
+        """(h, w, 3) uint8 and (h, w) float32 metres, both as they are and unchecked -> what the
+        network reads, (1, 4, h, w) float32 on the predictor's device."""
         rgbd = np.empty((1, 4, *sparse_depth.shape), np.float32)
         encode_rgb(np.ascontiguousarray(rgb.transpose(2, 0, 1)), self.rgb_encoding, rgbd[0, :3])
         rgbd[0, 3] = sparse_depth
-        batch = torch.from_numpy(rgbd).to(self.device)
+        return torch.from_numpy(rgbd).to(self.device)
+
+    @torch.inference_mode()
+    def _run(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8 and (h, w) metres -> (2, h, w) metres: depth and coarse depth."""
+        batch = self.network_input(rgb, sparse_depth)
         coarse_depth, guidance = self.model.coarse_depth_and_guidance(batch)
         depth = coarse_depth
         if self.model.refinement is not None:
