@@ -4,9 +4,11 @@ One image is one thread's work. Nothing but guidance, depth and results goes thr
 else lives in rings of rows that stay in a core's cache.
 """
 
-import os
+import ctypes
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ def propagate_images(
     refined = torch.empty_like(coarse, memory_format=torch.contiguous_format)
     tensors = _detached(guidance, coarse, sparse, refined)
 
-    def some(images: range) -> None:
+    def some(images: Iterator[int]) -> None:
         room = _Room(guidance, coarse, steps)
         few = _ring(2 * room.radius + 1)
         rings = room.gates(), room.weights(), room.constant(), room.maps(few), room.scale()
@@ -64,7 +66,7 @@ def propagate_images_backward(
     grad_coarse = torch.empty_like(coarse, memory_format=torch.contiguous_format)
     tensors = _detached(guidance, coarse, sparse, grad_refined, grad_guidance, grad_coarse)
 
-    def some(images: range) -> None:
+    def some(images: Iterator[int]) -> None:
         room = _Room(guidance, coarse, steps)
         rings = (
             *(room.gates(), room.weights(), room.constant(), room.maps(room.ring)),
@@ -133,25 +135,41 @@ def _detached(guidance: Tensor, coarse: Tensor, sparse: Tensor | None, *more: Te
     return [tensor.detach() for tensor in (guidance, coarse, known, *more)]
 
 
-def _share_out(function, batch: int) -> None:
-    """Call `function` with parts of range(batch), one part for each thread PyTorch may use."""
+def _share_out(function: Callable[[Iterator[int]], None], batch: int) -> None:
+    """Call `function` in each thread PyTorch may use; together they go through range(batch)."""
     threads = max(1, min(batch, torch.get_num_threads()))
-    parts = [range(n * batch // threads, (n + 1) * batch // threads) for n in range(threads)]
+    images = iter(range(batch))  # each image goes to the first thread that is free
+    errors = []
+
+    def some(_=None) -> None:
+        try:
+            function(images)
+        except BaseException as error:
+            errors.append(error)
+
     if threads == 1:
-        function(parts[0])
-        return
-    # The kernels release the interpreter's lock.
-    others = [_pool().submit(function, part) for part in parts[1:]]
-    function(parts[0])
-    for other in others:
-        other.result()
+        some()
+    elif _openmp() is not None:
+        _openmp().GOMP_parallel(_CALLBACK(some), None, threads, 0)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(some, range(threads)))
+    if errors:
+        raise errors[0]
+
+
+_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that wait for work; a forked process starts its own."""
-    return ThreadPoolExecutor(thread_name_prefix="cspn")
+def _openmp() -> ctypes.CDLL | None:
+    """The GNU OpenMP library that PyTorch brings and uses, where it does.
 
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    Its threads wait for work in a busy loop for some milliseconds after each operation: threads
+    beside them would have half a core each, and a propagation takes no longer than that.
+    """
+    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
+        library = ctypes.CDLL(str(path))
+        if hasattr(library, "GOMP_parallel"):
+            return library
+    return None
