@@ -65,7 +65,7 @@ def _works(device: torch.device) -> bool:
     """Whether Triton can build and start kernels: it needs a C compiler and a recent GPU."""
     try:
         pixel = torch.ones(1, 1, 1, 1, device=device)
-        propagate_images(pixel.expand(1, 8, 1, 1), pixel, None, 1, "8sum", "coarse", None)
+        propagate_images(pixel.expand(1, 8, 1, 1), pixel, None, 1, "8sum", "coarse")
     except Exception as error:
         warnings.warn(f"propagating without Triton, which fails on {device}: {error}", stacklevel=2)
         return False
@@ -79,19 +79,14 @@ def propagate_images(
     steps: int,
     norm_type: str,
     anchor: str,
-    states: Tensor | None,
 ) -> Tensor:
-    """Propagate a batch; fills `states` (T, B, C, H + 2r, W + 2r), border included, where given."""
+    """Propagate a batch: (B, K, H, W), (B, C, H, W), (B, 1, H, W) -> (B, C, H, W)."""
     guidance, coarse = guidance.contiguous(), coarse.contiguous()
     weights, constant = torch.empty_like(guidance), torch.empty_like(coarse)
-    refined, maps = torch.empty_like(coarse), states
-    if states is None:  # two maps take turns
-        border = 2 * _options(guidance, WARPS)["R"]
-        *lead, height, width = coarse.shape
-        maps = coarse.new_empty(2, *lead, height + border, width + border)
+    refined, maps = torch.empty_like(coarse), _padded_maps(guidance, coarse, 2)  # they take turns
     with torch.cuda.device_of(coarse):
         _start_prepare(guidance, coarse, sparse, norm_type, anchor, weights, constant, maps)
-        _start_steps(maps, refined, weights, constant, steps, keep=states is not None)
+        _start_steps(maps, refined, weights, constant, steps, keep=False)
     return refined
 
 
@@ -100,19 +95,23 @@ def propagate_images_backward(
     guidance: Tensor,
     coarse: Tensor,
     sparse: Tensor | None,
-    states: Tensor,
+    steps: int,
     norm_type: str,
     anchor: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
-    guidance, coarse, states = guidance.contiguous(), coarse.contiguous(), states.contiguous()
-    steps, batch, channels, *padded = states.shape
+    guidance, coarse = guidance.contiguous(), coarse.contiguous()
+    states = _padded_maps(guidance, coarse, steps)  # d_0..d_{T-1}, computed again
+    _, batch, channels, *padded = states.shape
     weights, grads = torch.empty_like(guidance), torch.empty_like(states)  # grads: g_T..g_1
     grad_guidance, grad_coarse = torch.empty_like(guidance), torch.empty_like(coarse)
     options = _options(guidance, WARPS)
     block = VALUES // 8 // options["SLOTS"]
     blocks = triton.cdiv(padded[0] * padded[1], block)
     with torch.cuda.device_of(coarse):
+        constant = grad_coarse  # not needed before the constant is used up
+        _start_prepare(guidance, coarse, sparse, norm_type, anchor, weights, constant, states)
+        _start_steps(states, torch.empty_like(coarse), weights, constant, steps, keep=True)
         start = grad_refined.contiguous()
         _start_prepare(guidance, start, sparse, norm_type, anchor, weights, None, grads)
         _start_steps(grads, grad_coarse, weights, None, steps, keep=True)  # g_0 to grad_coarse
@@ -123,6 +122,13 @@ def propagate_images_backward(
             KEEP_SPARSE=anchor == "sparse", BLOCK=block, **options,
         )  # fmt: skip
     return grad_guidance, grad_coarse
+
+
+def _padded_maps(guidance: Tensor, coarse: Tensor, count: int) -> Tensor:
+    """Room for depth maps in their borders, (count, B, C, H + 2r, W + 2r)."""
+    border = 2 * _options(guidance, WARPS)["R"]
+    *lead, height, width = coarse.shape
+    return coarse.new_empty(count, *lead, height + border, width + border)
 
 
 def _options(guidance: Tensor, warps: int) -> dict[str, int]:

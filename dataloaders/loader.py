@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Sampler
 
 from dataloaders.datasets import DepthDataset
 from dataloaders.hdf5 import DataError
+from dataloaders.packing import collate, collate_without_rgb, pack, unpack
 from dataloaders.workers import WatchedLoader
 
 
@@ -77,8 +78,7 @@ def make_loader(
 
     Batches hold what an item holds with a leading B; `skipped` is one list for all of them. In
     training (`shuffle`) an incomplete last batch is dropped, since it would weigh more than the
-    others, and so is `rgb`, which only pictures need and which is a third of what a worker hands
-    over.
+    others, and so is `rgb`, which only pictures need.
 
     Args:
         batch_size: images a batch; in training over all processes, in evaluation in each.
@@ -103,27 +103,27 @@ def make_loader(
         rank=rank,
         world_size=world_size,
     )
-    return WatchedLoader(
+    packs = num_workers > 0
+    kind = _UnpackingLoader if packs else WatchedLoader
+    plain = collate_without_rgb if shuffle else collate
+    return kind(
         dataset,
         batch_size=batch_size // world_size if shuffle else batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_collate_without_rgb if shuffle else _collate,
+        collate_fn=pack if packs else plain,
         drop_last=shuffle and len(dataset) >= batch_size,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available() and not packs,
+        persistent_workers=packs,
         # The loader draws a number for its workers, which nothing uses: not from the run's state.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _collate_without_rgb(items: list[dict]) -> dict:
-    return _collate([{k: v for k, v in item.items() if k != "rgb"} for item in items])
+class _UnpackingLoader(WatchedLoader):
+    """Unpacks what its processes packed."""
 
-
-def _collate(items: list[dict]) -> dict:
-    skipped = [item.pop("skipped") for item in items if "skipped" in item]
-    batch = default_collate(items)
-    if skipped:
-        batch["skipped"] = [sentence for of_item in skipped for sentence in of_item]
-    return batch
+    def __iter__(self) -> Iterator[dict]:
+        encoding = self.dataset.rgb_encoding
+        for batch in super().__iter__():
+            yield unpack(batch, encoding, with_rgb=not self.sampler.shuffle)

@@ -9,6 +9,7 @@ from engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save
 from engine.failure import RunError
 from engine.pictures import save_curves
 from engine.run_folder import RunFolder
+from engine.tensorboard import TensorBoard
 from engine.training import Training
 
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best_model.pth"
@@ -18,7 +19,8 @@ class Saver:
     """Writes a run to its folder; what cannot be written is said, and the run goes on.
 
     Writes `last.pth` (everything a run needs to go on; the one before stays as `previous.pth`),
-    `best_model.pth` (weights of the lowest validation RMSE), the tables and `curves.png`.
+    `best_model.pth` (weights of the lowest validation RMSE), the tables, `curves.png` and, where
+    TensorBoard is installed, its event files.
 
     Args:
         args: the run's settings, stored in every checkpoint.
@@ -31,6 +33,7 @@ class Saver:
         self.seconds = 60 * minutes
         self.saved_at = time.monotonic()
         self.failure: str | None = None
+        self.board: TensorBoard | None = None
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is older than wanted."""
@@ -64,6 +67,19 @@ class Saver:
         if distributed.is_main():
             self.write_tables(run)
             self._try(lambda: self._draw_curves(run))
+            self._try(lambda: self._show_on_board(run))
+
+    def _show_on_board(self, run: Training) -> None:
+        if self.board is None:
+            self.board = TensorBoard.open(self.folder.path, purge_after_epoch=run.epoch - 1)
+        train, scores = run.rows["train"][-1], run.rows["eval"][-1]
+        metrics = [key for key in scores if key not in ("epoch", "lr", "is_best")]
+        self.board.write(
+            run.epoch,
+            {key: train[key] for key in ("LOSS", *metrics)},
+            {key: scores[key] for key in metrics},
+            train["lr"],
+        )
 
     def _draw_curves(self, run: Training) -> None:
         save_curves(self.folder.path / "curves.png", run.rows["train"], run.rows["eval"])

@@ -56,6 +56,23 @@ def test_training_batches_leave_out_the_picture_and_incomplete_batches(tiny_root
     assert [batch["rgb"].shape[0] for batch in batches] == [3, 1]
 
 
+@pytest.mark.parametrize("encoding", ["released", "normalized"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_of_a_worker_are_those_of_this_process_to_the_last_bit(
+    tiny_root, shuffle, encoding
+):
+    dataset = NYUDepthDataset(tiny_root, "train", rgb_encoding=encoding)
+    here, there = (
+        list(make_loader(dataset, 2, shuffle=shuffle, num_workers=workers)) for workers in (0, 1)
+    )
+    assert len(here) == len(there) == 2
+    for expected, batch in zip(here, there, strict=True):
+        assert batch.keys() == expected.keys()
+        for key, value in expected.items():
+            equal = torch.equal if isinstance(value, torch.Tensor) else list.__eq__
+            assert equal(batch[key], value), key
+
+
 def test_shuffling_depends_on_seed_and_epoch_alone(tiny_root):
     dataset = NYUDepthDataset(tiny_root, "train")
     loader = make_loader(dataset, 2, shuffle=True, num_workers=0, seed=1)
