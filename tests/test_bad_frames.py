@@ -120,9 +120,9 @@ def test_a_run_leaves_a_bad_frame_out_names_it_and_goes_on(root, tmp_path, capsy
 
 
 def test_a_run_with_too_many_bad_frames_ends_with_a_sentence(tmp_path):
-    root = write_frames(tmp_path / "frames", n_train=3)
+    root = write_frames(tmp_path / "frames", n_train=4)
     for number in (1, 3):
         (root / "train" / "room_0001" / f"{number:05d}.h5").write_bytes(b"torn")
     flags = ["--data_root", str(root), "--save_dir", str(tmp_path)]
-    with pytest.raises(RunError, match="2 of 3 training frames cannot be used"):
-        train_script.main([*SMALL, *flags])
+    with pytest.raises(RunError, match="2 of 4 training frames cannot be used"):
+        train_script.main([*SMALL, "--batch_size_train", "4", *flags])
