@@ -41,7 +41,7 @@ def propagate_plain(
     total = weights.sum(dim=1)[:, :, 1:-1, 1:-1]
     mask = sparse_depth.sign()
     # The release sums with a convolution, whose constant kernel even stands in its checkpoints.
-    ones = torch.ones(1, 8, 1, 1, 1, device=guidance.device)
+    ones = guidance.new_ones(1, 8, 1, 1, 1)
     depth = coarse_depth
     for _ in range(steps):
         shifted = torch.stack([F.pad(depth, pad) for pad in PADDINGS], dim=1)

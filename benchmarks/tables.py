@@ -84,7 +84,7 @@ TABLES = {
             "size": "size",
             "steps": "steps",
             "ms": "ms",
-            "kept for backward, MB": "kept_for_backward_MB",
+            "times faster than plain": "times_faster",
         },
     ),
 }

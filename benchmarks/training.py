@@ -20,7 +20,12 @@ from benchmarks.timing import (
 from engine.loss import depth_loss
 from models import build_model
 
-FORMS = ("plain, float32", "this project, float32", "this project, bf16")
+FORMS = (
+    "plain, float32",
+    "this project, float32",
+    "this project, float32, channels last",
+    "this project, bf16",
+)
 
 
 class Step:
@@ -31,7 +36,8 @@ class Step:
         self.device = torch.device(device)
         self.bf16 = form.endswith("bf16")
         network: nn.Module = PlainNetwork(arch) if form.startswith("plain") else build_model(arch)
-        self.network = network.to(self.device)
+        layout = torch.channels_last if form.endswith("channels last") else torch.contiguous_format
+        self.network = network.to(self.device, memory_format=layout)
         self.optimizer = torch.optim.SGD(
             network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, nesterov=True
         )

@@ -36,10 +36,13 @@ class UpProjection(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
         """(B, I, h, w), a skip of (B, S, *size) where the block has one -> (B, C, *size)."""
         branch, shortcut = self.bn(self.unpool_conv(x, size)).chunk(2, dim=1)  # (B, C, H, W) each
-        branch = F.relu(branch)
         if self.joins_skip:
-            branch = F.relu(self.skip_bn(self.skip_conv(torch.cat((branch, skip), dim=1))))
-        return F.relu(self.conv_bn(self.conv(branch)) + shortcut)
+            joined = torch.cat((branch, skip), dim=1)
+            # In place, so that backward keeps the branch once: as a part of what is convolved.
+            joined[:, : branch.shape[1]].relu_()
+            branch = self.skip_bn(self.skip_conv(joined))
+        branch = F.relu(branch, inplace=self.joins_skip)  # not what the shortcut shares
+        return F.relu(self.conv_bn(self.conv(branch)).add_(shortcut), inplace=True)
 
 
 class Decoder(nn.Module):

@@ -32,5 +32,19 @@ def test_the_plain_network_is_the_same_function():
         torch.testing.assert_close(ours(rgbd), plain(rgbd), rtol=1e-4, atol=1e-4)
 
 
+def test_the_plain_network_has_the_same_gradients_in_training():
+    torch.manual_seed(0)
+    plain = PlainNetwork("resnet18").double()
+    ours = build_model("resnet18").double()
+    ours.load_state_dict(convert_released_state_dict(plain.state_dict()))
+    rgbd = torch.rand(2, 4, 64, 96, dtype=torch.float64)
+    for network in (plain, ours):
+        network(rgbd).square().mean().backward()
+    expected = plain.conv1_1.weight.grad
+    torch.testing.assert_close(ours.encoder.conv1_1.weight.grad, expected, rtol=1e-6, atol=1e-9)
+    expected = plain.gud_up_proj_layer2.conv1_1.weight.grad
+    torch.testing.assert_close(ours.decoder.up2.skip_conv.weight.grad, expected)
+
+
 def test_the_readme_shows_the_tables_of_the_results_files():
     assert tables() in README.read_text(encoding="utf-8")

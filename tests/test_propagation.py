@@ -185,6 +185,32 @@ def test_compiled_loops_and_plain_operations_agree_with_the_reference_in_float32
     assert_same_as_reference(guidance, coarse, sparse, options)
 
 
+@pytest.mark.parametrize("openmp", [True, False])
+def test_threads_share_the_images_and_hand_on_errors(openmp, monkeypatch):
+    if openmp and cpu._openmp() is None:
+        pytest.skip("PyTorch brings no GNU OpenMP here")
+    if not openmp:
+        monkeypatch.setattr(cpu, "_openmp", lambda: None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    done = []
+    cpu._share_out(done.extend, 7)
+    assert sorted(done) == list(range(7))
+
+    def fail(images):
+        raise MemoryError(f"no room for image {next(images)}")
+
+    with pytest.raises(MemoryError, match="no room for image"):
+        cpu._share_out(fail, 3)
+
+
+@pytest.mark.skipif(not cpu.HAS_NUMBA, reason="numba is not installed")
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 304])
+@pytest.mark.parametrize("steps", [1, 2, 40])
+def test_compiled_loops_take_any_width_and_more_steps_than_rows(steps, width):
+    guidance, coarse, sparse = random_inputs(16, batch=3, width=width, dtype=torch.float32)
+    assert_same_as_reference(guidance, coarse, sparse, {"steps": steps})
+
+
 def test_non_contiguous_inputs_and_gradients_are_handled():
     guidance, coarse, sparse = random_inputs(5, height=9, width=7)
     swapped = [t.contiguous(memory_format=torch.channels_last) for t in (guidance, coarse, sparse)]
