@@ -3,7 +3,6 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 def convert_sync_batchnorm(model: nn.Module, device: torch.device) -> None:
@@ -22,6 +21,23 @@ def _synchronised(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
     return norm
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes. Each of them uses it, so that the gradient of one's
+    part is the sum of all their gradients."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total
+
+
 class CPUSyncBatchNorm2d(nn.BatchNorm2d):
     """What `torch.nn.SyncBatchNorm` does, which runs on GPUs only, by sums over processes.
 
@@ -35,7 +51,7 @@ class CPUSyncBatchNorm2d(nn.BatchNorm2d):
         values = features.double()
         count = values.numel() // values.shape[1] * dist.get_world_size()
         sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])  # (2, C)
-        mean, square = (all_reduce(sums) / count).unbind()
+        mean, square = (_SumOverProcesses.apply(sums) / count).unbind()
         variance = square - mean.square()
         with torch.no_grad():
             self.num_batches_tracked += 1
