@@ -14,7 +14,7 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- flags: begin -->", "<!-- flags: end -->"
-SCRIPTS = ("train", "eval")
+SCRIPTS = ("train", "eval", "predict")
 _PUBLISHED = re.compile(r"\s*\(published: ([^)]*)\)")
 _DEFAULT = re.compile(r"\s*\(default:? ([^)]*)\)")
 

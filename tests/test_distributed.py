@@ -14,11 +14,13 @@ from torch import nn
 import train as train_script
 from dataloaders import DataError, make_loader
 from dataloaders.loader import EpochSampler
+from engine.random_states import seed_everything
 from engine.sync_batchnorm import CPUSyncBatchNorm2d, convert_sync_batchnorm
+from models import build_model
 from tests.conftest import write_frames
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ["--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "2", "--nesterov"]
+FLAGS = ["--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "4", "--nesterov"]
 FLAGS += ["--num_workers", "0", "--device", "cpu", "--sync_batchnorm", "--resume", "auto"]
 
 
@@ -52,9 +54,16 @@ def test_two_processes_train_and_score_like_one_and_one_goes_on_for_two(frames, 
     train_script.main([*flags, str(tmp_path / "one"), "--num_epoch", "1"])
 
     one, two = (torch.load(tmp_path / n / "last.pth", weights_only=True) for n in ("one", "two"))
-    assert (one["step"], one["epoch"]) == (two["step"], two["epoch"]) == (2, 1)
-    for name, weight in one["model"].items():
-        torch.testing.assert_close(two["model"][name], weight, rtol=1e-3, atol=2e-5, msg=name)
+    assert (one["step"], one["epoch"]) == (two["step"], two["epoch"]) == (1, 1)
+    seed_everything(0)
+    start = build_model("resnet18", cspn_steps=2).state_dict()
+    steps = [
+        torch.cat([(run["model"][name] - start[name]).flatten().double() for name in start])
+        for run in (one, two)
+    ]
+    # Rounding in float32 moves gradients of this network by half a per cent (against float64);
+    # a process that is left out, or normalises by itself, moves them by tens of per cent.
+    assert (steps[1] - steps[0]).norm() < 0.02 * steps[0].norm()
     for table in ("train.csv", "eval.csv"):
         (ours,), (theirs,) = rows(tmp_path / "one" / table), rows(tmp_path / "two" / table)
         for column, value in ours.items():

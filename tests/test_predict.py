@@ -15,6 +15,7 @@ from dataloaders import DataError, NYUDepthDataset
 from dataloaders.sampling import resize_points, thin_points
 from engine.checkpoint import CheckpointError, save_checkpoint
 from engine.options import OptionError
+from engine.pictures import FOOT_HEIGHT, LABEL_HEIGHT
 from engine.predictor import Predictor
 from models import build_model, convert_released_state_dict
 
@@ -212,7 +213,10 @@ def test_the_command_writes_what_it_promises(pair, photo, checkpoint, tmp_path, 
     millimetres = np.array(Image.open(out / "photo_depth.png"))
     assert millimetres.dtype == np.uint16
     np.testing.assert_array_equal(millimetres, np.rint(np.clip(depth, 0, 65.535) * 1000))
-    assert Image.open(out / "photo_picture.png").size == (3 * 164 - 4, 120 + 36)
+    assert Image.open(out / "photo_picture.png").size == (
+        3 * 164 - 4,
+        120 + LABEL_HEIGHT + FOOT_HEIGHT,
+    )
     points, colors = read_ply(out / "photo.ply")
     assert len(points) == (depth > 0).sum()
     np.testing.assert_array_equal(points[:, 2], depth[depth > 0])

@@ -124,7 +124,8 @@ def workplace(tiny_root, tmp_path_factory):
     model = build_model("resnet18", cspn_steps=2).eval()
     args = {"arch": "resnet18", "cspn_step": 2}
     state = {"args": args, "epoch": 1, "scores": {}, "model": model.state_dict()}
-    save_checkpoint(folder / "output" / "my_run" / "best_model.pth", state)
+    for run in ("my_run", "sample_rooms_resnet18"):
+        save_checkpoint(folder / "output" / run / "best_model.pth", state)
     text = "\n".join(blocks("python"))
     if "model.pt2" in text:
         program = export_program(model)
