@@ -38,7 +38,7 @@ from engine.stopping import Stopped, StopRequest
 from engine.training import Training
 from models import build_model
 
-# How often a GPU, or several processes, are asked how they are; one CPU process is asked always.
+# Steps between looks at how a GPU is doing, which wait for it; a CPU is looked at always.
 CHECK_INTERVAL = 10
 
 
@@ -273,7 +273,7 @@ def train_epoch(
         Stopped: somebody asked for it, and the run is saved.
     """
     device, processes = run.device, distributed.world_size()
-    interval = 1 if device.type == "cpu" and processes == 1 else CHECK_INTERVAL
+    interval = 1 if device.type == "cpu" else CHECK_INTERVAL
     health.gradients = args.amp != "fp16"
     run.model.train()
     batches = islice(loader, steps) if steps > 0 else ()

@@ -35,6 +35,7 @@ class Step:
         torch.manual_seed(0)
         self.device = torch.device(device)
         self.bf16 = form.endswith("bf16")
+        self.keeps_gradients = form.startswith("plain")
         network: nn.Module = PlainNetwork(arch) if form.startswith("plain") else build_model(arch)
         layout = torch.channels_last if form.endswith("channels last") else torch.contiguous_format
         self.network = network.to(self.device, memory_format=layout)
@@ -53,9 +54,12 @@ class Step:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             pred = self.network(self.rgbd)
         loss = depth_loss(pred, self.depth)
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.keeps_gradients:  # PyTorch 0.4 sets them to zero in place
+            self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
         self.optimizer.step()
+        if not self.keeps_gradients:  # as train.py does: gone before the next forward pass
+            self.optimizer.zero_grad(set_to_none=True)
 
 
 def step_memory(form: str, args: argparse.Namespace) -> int:
@@ -63,14 +67,15 @@ def step_memory(form: str, args: argparse.Namespace) -> int:
     step = Step(form, args.arch, 2, (64, 64), args.device)
     step()  # gradients and momentum exist from here on
     step.set_batch(args.batch, tuple(args.size))
+    missing = sum(p.nbytes for p in step.network.parameters() if p.grad is None)
     if step.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated() - before - missing
     before = reset_peak_memory()
     step()
-    return peak_memory() - before
+    return peak_memory() - before - missing
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -90,7 +90,8 @@ class Decoder(nn.Module):
         # Metres stay in float32: bfloat16 holds 2-3 cm at 5 m.
         with torch.autocast(device_type=x.device.type, enabled=False):
             out = self.heads(x.to(self.heads.weight.dtype), size)
-        return out[:, :1], out[:, 1:]
+        # Not slices, whose gradients would each be as large as both together.
+        return out.split((1, out.shape[1] - 1), dim=1)
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -56,7 +56,7 @@ def test_two_processes_train_and_score_like_one_and_one_goes_on_for_two(frames, 
     one, two = (torch.load(tmp_path / n / "last.pth", weights_only=True) for n in ("one", "two"))
     assert (one["step"], one["epoch"]) == (two["step"], two["epoch"]) == (1, 1)
     seed_everything(0)
-    start = build_model("resnet18", cspn_steps=2).state_dict()
+    start = dict(build_model("resnet18", cspn_steps=2).named_parameters())
     steps = [
         torch.cat([(run["model"][name] - start[name]).flatten().double() for name in start])
         for run in (one, two)
