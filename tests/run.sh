@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # What optional parts need; where it is not installed their tests are skipped with the reason.
-EXTRAS="requirements-export.txt"
+EXTRAS="requirements-test.txt"
 source engine/environment.sh
 exec "$PYTHON" -m pytest "$@"
