@@ -40,7 +40,7 @@ def commands():
         found += [
             " ".join(code.split())
             for code in re.findall(r"`([^`]+)`", outside)
-            if re.match(r"(python|bash|pip) ", code)
+            if re.match(r"(python|bash|pip|torchrun) ", code)
         ]
     words = [shlex.split(line, comments=True) for line in found]
     return sorted({tuple(line) for line in words if line})
@@ -91,6 +91,12 @@ def test_every_command_is_one_that_its_parser_accepts(command, only_parse):
         assert rest[0] == "install"
         for option, value in itertools.pairwise(rest):
             assert option != "-r" or (ROOT / value).is_file(), value
+        return
+    if program == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        launched, _ = get_args_parser().parse_known_args(rest)
+        only_parse([launched.training_script, *launched.training_script_args])
         return
     if program.endswith("python"):
         only_parse(rest)
