@@ -28,6 +28,7 @@ from engine.evaluation import evaluate, mean_scores, to_device
 from engine.failure import RunError, run_script
 from engine.health import Health
 from engine.loss import depth_loss, measured
+from engine.metrics import METRICS
 from engine.precision import autocast, gradient_scaler, prepare
 from engine.progress import progress
 from engine.random_states import seed_everything
@@ -120,9 +121,9 @@ def train(
         started = time.perf_counter()
         label = f"epoch {run.epoch + 1}/{args.num_epoch}"
         train_epoch(run, network, train_loader, args, Health(folder, label), steps, steps_left)
-        for left_out in distributed.gathered(run.skipped.sentences):
-            if left_out:
-                folder.log("left out", epoch=run.epoch + 1, frames=left_out)
+        left_out = [frame for own in distributed.gathered(run.skipped.sentences) for frame in own]
+        if left_out and distributed.is_main():
+            folder.log("left out", epoch=run.epoch + 1, frames=left_out)
         seconds = time.perf_counter() - started
 
         distributed.share_buffers(model)
@@ -137,21 +138,27 @@ def train(
         scores = mean_scores(rows)
         if not math.isfinite(scores["RMSE"]):
             raise RunError(f"the validation RMSE is {scores['RMSE']} in {label}; nothing was saved")
-        lr = optimizer.param_groups[0]["lr"]
         is_best = run.finish_epoch(scores)
         saver.save_epoch(run, is_best)
         if distributed.is_main():
-            folder.log("epoch", epoch=run.epoch, step=run.step, seconds=round(seconds, 1), **scores)
-            print(
-                f"{label}  lr {lr:g}  loss {run.rows['train'][-1]['LOSS']:.4f}  "
-                f"validation RMSE {scores['RMSE']:.4f} m  MAE {scores['MAE']:.4f} m  "
-                f"REL {scores['ABS_REL']:.4f}  d1.25 {scores['DELTA1.25']:.4f}  "
-                f"({seconds:.0f} s)" + ("  best" if is_best else "")
-            )
+            tell_epoch(folder, run, label, seconds)
     saver.check_written()
     if distributed.is_main():
         folder.log("end", best_rmse=run.best_rmse)
         print(f"done: best validation RMSE {run.best_rmse:.4f} m, in {folder.path}")
+
+
+def tell_epoch(folder: RunFolder, run: Training, label: str, seconds: float) -> None:
+    """Log and print the epoch that was finished last."""
+    trained, scores = run.rows["train"][-1], run.rows["eval"][-1]
+    metrics = {name: scores[name] for name in METRICS}
+    folder.log("epoch", epoch=run.epoch, step=run.step, seconds=round(seconds, 1), **metrics)
+    print(
+        f"{label}  lr {trained['lr']:g}  loss {trained['LOSS']:.4f}  "
+        f"validation RMSE {scores['RMSE']:.4f} m  MAE {scores['MAE']:.4f} m  "
+        f"REL {scores['ABS_REL']:.4f}  d1.25 {scores['DELTA1.25']:.4f}  "
+        f"({seconds:.0f} s)" + ("  best" if scores["is_best"] else "")
+    )
 
 
 def find_resumed(args: argparse.Namespace, folder: RunFolder) -> Checkpoint | None:

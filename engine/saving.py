@@ -97,8 +97,10 @@ class Saver:
         return min(earlier, default=float("inf"))
 
     def check_written(self) -> None:
-        """Raises:
-        RunError: the last checkpoint could not be written.
+        """Nothing where it was.
+
+        Raises:
+            RunError: the last checkpoint could not be written.
         """
         if not self.failure:
             return
