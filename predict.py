@@ -57,7 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "-n", *_spelt("--n_sample"), type=int, default=500, help="how many to draw (default 500)"
     )
-    group.add_argument("--sampler", choices=SAMPLERS, default="exact", help="(default exact)")
+    group.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="exact",
+        help="draw as many as -n says, or that many on average (default exact)",
+    )
     group.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
     group.add_argument(
         "--intrinsics",
@@ -91,9 +96,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=MAX_TILE_PIXELS,
         help=f"larger inputs are cut into overlapping tiles (default {MAX_TILE_PIXELS})",
     )
-    propagation = {"step": {"type": int}, "norm_type": {"choices": NORM_TYPES}}
-    for name, kind in (propagation | {"anchor": {"choices": ANCHORS}}).items():
-        group.add_argument(*_spelt(f"--cspn_{name}"), **kind, help="(default: as trained)")
+    propagation = {
+        "step": ("propagation steps", {"type": int}),
+        "norm_type": ("how the affinity is normalised", {"choices": NORM_TYPES}),
+        "anchor": ("what measured pixels keep", {"choices": ANCHORS}),
+    }
+    for name, (text, kind) in propagation.items():
+        group.add_argument(*_spelt(f"--cspn_{name}"), **kind, help=f"{text} (default: as trained)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     group.add_argument("--debug", action="store_true", help="full traceback on errors")
     return parser

@@ -14,14 +14,26 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- flags: begin -->", "<!-- flags: end -->"
-SCRIPTS = ("train", "eval", "predict")
+# Scripts that share most of their flags share their tables.
+SCRIPTS = (("train", "eval"), ("predict",))
 _PUBLISHED = re.compile(r"\s*\(published: ([^)]*)\)")
 _DEFAULT = re.compile(r"\s*\(default:? ([^)]*)\)")
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Script name -> its parser, for every script of SCRIPTS."""
-    return {name: importlib.import_module(name).build_parser() for name in SCRIPTS}
+    names = [name for together in SCRIPTS for name in together]
+    return {name: importlib.import_module(name).build_parser() for name in names}
+
+
+def flag_tables() -> str:
+    """The tables of all scripts, each set of them under its names."""
+    known = parsers()
+    sections = []
+    for together in SCRIPTS:
+        title = " and ".join(f"`{name}.py`" for name in together)
+        sections += [f"### {title}", flag_table({name: known[name] for name in together})]
+    return "\n\n".join(sections)
 
 
 def flag_table(of_scripts: dict[str, argparse.ArgumentParser]) -> str:
@@ -48,7 +60,7 @@ def flag_table(of_scripts: dict[str, argparse.ArgumentParser]) -> str:
 
 def row_of(action: argparse.Action) -> tuple[str, str, str, str]:
     """The four cells of one flag, from what the parser and its help say."""
-    text = action.help or ""
+    text = (action.help or "").replace("%%", "%")
     published = _PUBLISHED.search(text)
     stated = _DEFAULT.search(text)
     default = action.default
@@ -76,9 +88,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="replace the table in README.md")
     args = parser.parse_args(argv)
     if args.write:
-        write_between(README, BEGIN, END, lambda: flag_table(parsers()))
+        write_between(README, BEGIN, END, flag_tables)
     else:
-        print(flag_table(parsers()))
+        print(flag_tables())
 
 
 if __name__ == "__main__":
