@@ -98,9 +98,9 @@ def train(
         nesterov=args.nesterov,
     )
     schedule = build_schedule(args.lr_schedule, optimizer, args.num_epoch)
-    run = Training(
-        model, optimizer, schedule, gradient_scaler(args.amp, device), device, len(train_set)
-    )
+    scaler = gradient_scaler(args.amp, device)
+    frames = len(train_set) // distributed.world_size()
+    run = Training(model, optimizer, schedule, scaler, device, frames)
     if checkpoint:
         run.resume(checkpoint)
     prepare(model, channels_last=args.channels_last, compile_model=args.compile)

@@ -64,7 +64,7 @@ class Training:
     """A run: what is trained, by what, and how far it is.
 
     Args:
-        frames: how many there are to train on.
+        frames: how many this process trains on in an epoch.
 
     Attributes:
         epoch: epochs finished. step: batches trained on in all.
