@@ -30,6 +30,7 @@ from engine.checkpoint import (
 from engine.evaluation import evaluate, mean_scores
 from engine.failure import run_script
 from engine.illustrator import Illustrator
+from engine.memory import keep_freed_memory
 from engine.metrics import METRICS
 from engine.precision import prepare
 from engine.predictor import load_network
@@ -90,6 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     args = options.parse_with_checkpoint(parser, argv, checkpoint.args)
     device = options.resolve_device(args.device)
     torch.backends.cudnn.benchmark = True
+    if device.type == "cpu" and not args.give_back_memory:
+        keep_freed_memory()
 
     model = load_network(checkpoint, args, device)
     describe(checkpoint, args)

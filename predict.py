@@ -11,6 +11,7 @@ image, under --out: <stem>_depth.png (16-bit millimetres), <stem>_depth.npy (flo
 """
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from engine.pictures import prediction_picture, save_depth_png
 from engine.point_cloud import Intrinsics, save_ply
 from engine.predictor import RESIZES, Prediction, Predictor
 from engine.tiling import MAX_TILE_PIXELS
+from models import packed_weights
 
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
 
@@ -140,14 +142,16 @@ def main(argv: list[str] | None = None) -> None:
     describe(predictor)
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for index, (rgb_path, depth_path) in enumerate(pairs):
-        try:
-            predict_pair(predictor, rgb_path, depth_path, index, args, camera, out)
-        except EXPECTED as error:
-            if len(pairs) == 1:
-                raise
-            failed += 1
-            print(f"failed: {error}")
+    several = len(pairs) > 1  # for one image packing would not pay
+    with packed_weights(predictor.model) if several else contextlib.nullcontext():
+        for index, (rgb_path, depth_path) in enumerate(pairs):
+            try:
+                predict_pair(predictor, rgb_path, depth_path, index, args, camera, out)
+            except EXPECTED as error:
+                if not several:
+                    raise
+                failed += 1
+                print(f"failed: {error}")
     if failed:
         raise RunError(f"{failed} of {len(pairs)} images failed, as said above")
 

@@ -28,6 +28,7 @@ from engine.evaluation import evaluate, mean_scores, to_device
 from engine.failure import RunError, run_script
 from engine.health import Health
 from engine.loss import depth_loss, measured
+from engine.memory import keep_freed_memory
 from engine.metrics import METRICS
 from engine.precision import autocast, gradient_scaler, prepare
 from engine.progress import progress
@@ -76,6 +77,8 @@ def train(
     seed_everything(args.seed)
     # Convolutions of one size throughout: let cuDNN choose its fastest.
     torch.backends.cudnn.benchmark = True
+    if device.type == "cpu" and not args.give_back_memory:
+        keep_freed_memory()
 
     # Data.
     train_set, eval_set = options.build_training_sets(args)
@@ -96,6 +99,7 @@ def train(
         momentum=args.momentum,
         weight_decay=args.weight_decay,
         nesterov=args.nesterov,
+        fused=True,  # one pass over weights, gradients and momentum
     )
     schedule = build_schedule(args.lr_schedule, optimizer, args.num_epoch)
     scaler = gradient_scaler(args.amp, device)

@@ -1,34 +1,37 @@
 """Inference time of the whole network, this project against the plain formulation.
 
-python -m benchmarks.network --arch resnet50 --batch 1
+    python -m benchmarks.network --arch resnet50 --batch 1
+
+"Packed" is the network as eval.py runs it, inside `models.packed_weights`; without it each call
+stands alone, as one image does.
 """
 
 import argparse
+import copy
 
 import torch
 
 from benchmarks.plain import PlainNetwork
-from benchmarks.timing import medians, write_results
-from models import build_model, convert_released_state_dict
+from benchmarks.timing import add_device_options, chosen_device, medians, write_results
+from models import build_model, convert_released_state_dict, packed_weights
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device_options(parser)
     parser.add_argument("--arch", default="resnet50", help="resnet18 or resnet50 (default)")
     parser.add_argument("--batch", type=int, default=1, help="images (default 1)")
     parser.add_argument("--size", type=int, nargs=2, default=(228, 304), help="height width")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each (default 5)")
     args = parser.parse_args(argv)
-    device = torch.device(args.device)
+    device = chosen_device(args)
 
     torch.manual_seed(0)
     plain = PlainNetwork(args.arch).to(device).eval()
     ours = build_model(args.arch).to(device).eval()
     ours.load_state_dict(convert_released_state_dict(plain.state_dict()))
-    channels_last = build_model(args.arch).to(device).eval()
-    channels_last.load_state_dict(ours.state_dict())
-    channels_last.to(memory_format=torch.channels_last)
+    channels_last = copy.deepcopy(ours).to(memory_format=torch.channels_last)
+    packed = copy.deepcopy(ours)
     rgbd = torch.rand(args.batch, 4, *args.size, device=device)
     rgbd[:, 3] *= 5 * (torch.rand(args.batch, *args.size, device=device) < 0.007)
 
@@ -46,7 +49,11 @@ def main(argv: list[str] | None = None) -> None:
         "this project, bf16": lambda: run(ours, bf16=True),
         "this project, bf16, channels last": lambda: run(channels_last, bf16=True),
     }
-    seconds = medians(forms, device, args.repeats)
+    if device.type == "cpu":
+        forms["this project, float32, packed"] = lambda: run(packed)
+        forms["this project, bf16, packed"] = lambda: run(packed, bf16=True)
+    with packed_weights(packed):
+        seconds = medians(forms, device, args.repeats)
     size = f"{args.size[0]}x{args.size[1]}"
     rows = [
         {

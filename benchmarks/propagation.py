@@ -9,7 +9,13 @@ import argparse
 import torch
 
 from benchmarks.plain import propagate_plain
-from benchmarks.timing import medians, saved_bytes, write_results
+from benchmarks.timing import (
+    add_device_options,
+    chosen_device,
+    medians,
+    saved_bytes,
+    write_results,
+)
 from cspn import propagate
 from models.spn import propagate_spn
 
@@ -80,11 +86,11 @@ def measure(shape: tuple[int, int, int, int], device: torch.device, repeats: int
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device_options(parser)
     parser.add_argument("--repeats", type=int, default=7, help="timed runs of each (default 7)")
     parser.add_argument("--scaling", action="store_true", help="over batch, size and steps")
     args = parser.parse_args(argv)
-    device = torch.device(args.device)
+    device = chosen_device(args)
     shapes = [PUBLISHED]
     if args.scaling:
         _, height, width, steps = PUBLISHED

@@ -1,5 +1,6 @@
 """Medians of interleaved runs, peak memory, and the CSV that a README table is made from."""
 
+import argparse
 import csv
 import platform
 import resource
@@ -12,7 +13,28 @@ from pathlib import Path
 
 import torch
 
+from engine.memory import keep_freed_memory
+
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Where the forms run, and what they do with memory there; see `chosen_device`."""
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--give_back_memory",
+        action="store_true",
+        help="on a CPU hand freed memory back to the system at once, as PyTorch alone does",
+    )
+
+
+def chosen_device(args: argparse.Namespace) -> torch.device:
+    """The device of `add_device_options`. On a CPU this process keeps from now on what it frees,
+    as this project's scripts do, the plain form's memory too, unless --give_back_memory forbids."""
+    device = torch.device(args.device)
+    if device.type == "cpu" and not args.give_back_memory:
+        keep_freed_memory()
+    return device
 
 
 def medians(

@@ -11,6 +11,8 @@ from torch import nn
 
 from benchmarks.plain import PlainNetwork
 from benchmarks.timing import (
+    add_device_options,
+    chosen_device,
     in_new_process,
     medians,
     peak_memory,
@@ -26,6 +28,7 @@ FORMS = (
     "this project, float32, channels last",
     "this project, bf16",
 )
+GIVES_BACK = ", --give_back_memory"
 
 
 class Step:
@@ -40,7 +43,12 @@ class Step:
         layout = torch.channels_last if form.endswith("channels last") else torch.contiguous_format
         self.network = network.to(self.device, memory_format=layout)
         self.optimizer = torch.optim.SGD(
-            network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, nesterov=True
+            network.parameters(),
+            lr=1e-4,
+            momentum=0.9,
+            weight_decay=1e-4,
+            nesterov=True,
+            fused=None if form.startswith("plain") else True,
         )
         self.set_batch(batch, size)
 
@@ -63,42 +71,48 @@ class Step:
 
 
 def step_memory(form: str, args: argparse.Namespace) -> int:
-    """Peak bytes of a step beyond parameters, gradients and optimiser state."""
-    step = Step(form, args.arch, 2, (64, 64), args.device)
+    """Peak bytes of a step beyond parameters, gradients and optimiser state. On a CPU it counts
+    what this process has grown by since it was started, memory it keeps included."""
+    args.give_back_memory |= form.startswith("plain") or form.endswith(GIVES_BACK)
+    device = chosen_device(args)
+    form = form.removesuffix(GIVES_BACK)
+    before = 0 if device.type == "cuda" else reset_peak_memory()
+    step = Step(form, args.arch, args.batch, tuple(args.size), args.device)
+    state = 3 * sum(parameter.nbytes for parameter in step.network.parameters())
     step()  # gradients and momentum exist from here on
-    step.set_batch(args.batch, tuple(args.size))
-    missing = sum(p.nbytes for p in step.network.parameters() if p.grad is None)
-    if step.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
         step()
-        return torch.cuda.max_memory_allocated() - before - missing
-    before = reset_peak_memory()
+        return torch.cuda.max_memory_allocated() - state
+    reset_peak_memory()
     step()
-    return peak_memory() - before - missing
+    return peak_memory() - before - state
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device_options(parser)
     parser.add_argument("--arch", default="resnet50", help="resnet18 or resnet50 (default)")
     parser.add_argument("--batch", type=int, default=2, help="images (default 2)")
     parser.add_argument("--size", type=int, nargs=2, default=(228, 304), help="height width")
     parser.add_argument("--repeats", type=int, default=3, help="timed steps of each (default 3)")
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
-    parser.add_argument("--memory_of", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.memory_of:
         print(step_memory(args.memory_of, args))
         return
-    device = torch.device(args.device)
+    device = chosen_device(args)
     size = f"{args.size[0]}x{args.size[1]}"
     if args.memory:
+        forms = [*FORMS]
+        if device.type == "cpu":
+            forms += [form + GIVES_BACK for form in FORMS[1:]]
         common = ["--device", args.device, "--arch", args.arch, "--batch", args.batch]
         common += ["--size", *args.size]
         values = {
             form: int(in_new_process("benchmarks.training", *common, "--memory_of", form))
-            for form in FORMS
+            for form in forms
         }
         unit, scale = "peak_MB", 1e-6
     else:

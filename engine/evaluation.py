@@ -10,6 +10,7 @@ from engine import distributed
 from engine.metrics import METRICS, depth_metrics
 from engine.precision import autocast
 from engine.progress import progress
+from models import packed_weights
 
 # Called with the batch (on the device) and the prediction (B, 1, H, W) in metres.
 BatchHook = Callable[[dict, Tensor], None]
@@ -25,7 +26,8 @@ def evaluate(
     on_batch: BatchHook | None = None,
     label: str = "eval",
 ) -> list[dict[str, float | str]]:
-    """Run `model` over `loader` in evaluation mode, under `--amp` where asked for.
+    """Run `model` over `loader` in evaluation mode, under `--amp` where asked for; on a CPU with
+    its weights packed (`models.packed`), which takes their memory once more.
 
     Where several processes share the images, each returns the rows of all.
 
@@ -38,15 +40,16 @@ def evaluate(
     names: list[str] = []
     indices: list[int] = []
     scores: list[dict[str, Tensor]] = []
-    for batch in progress(loader, label=label, unit="batch", leave=False):
-        batch = to_device(batch, device)
-        with autocast(amp, device):
-            pred = model(batch["rgbd"])
-        scores.append(depth_metrics(pred, batch["depth"]))
-        names.extend(batch["name"])
-        indices.extend(batch["index"].tolist())
-        if on_batch is not None:
-            on_batch(batch, pred)
+    with packed_weights(model):
+        for batch in progress(loader, label=label, unit="batch", leave=False):
+            batch = to_device(batch, device)
+            with autocast(amp, device):
+                pred = model(batch["rgbd"])
+            scores.append(depth_metrics(pred, batch["depth"]))
+            names.extend(batch["name"])
+            indices.extend(batch["index"].tolist())
+            if on_batch is not None:
+                on_batch(batch, pred)
     model.train(was_training)
     columns = {
         metric: torch.cat([s[metric] for s in scores]).tolist() if scores else []

@@ -176,6 +176,11 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--channels_last", action="store_true", help="memory format NHWC")
     group.add_argument("--compile", action="store_true", help="torch.compile the network")
+    group.add_argument(
+        "--give_back_memory",
+        action="store_true",
+        help="on a CPU hand freed memory back to the system at once: a lower peak, slower steps",
+    )
 
 
 def add_process_options(parser: argparse.ArgumentParser) -> None:
@@ -222,6 +227,7 @@ def parse_with_checkpoint(
     known = {action.dest for action in parser._actions}
     # What belongs to the machine and this call rather than to the trained network.
     of_this_call = "save_dir best_model_dir resume device debug seed amp channels_last compile"
+    of_this_call += " give_back_memory"
     parser.set_defaults(
         **{k: v for k, v in saved.items() if k in known - set(of_this_call.split())}
     )

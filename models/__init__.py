@@ -1,6 +1,7 @@
 """The depth-completion networks: ResNet encoder, up-projection decoder, CSPN refinement."""
 
 from models.network import ARCHITECTURES, REFINEMENTS, DepthCompletionNet, build_model
+from models.packed import packed_weights
 from models.pretrained import PretrainedError
 from models.released import (
     convert_released_state_dict,
@@ -21,4 +22,5 @@ __all__ = [
     "dead_released_keys",
     "export_released_state_dict",
     "is_released_state_dict",
+    "packed_weights",
 ]

@@ -45,14 +45,16 @@ class UnpoolConv(nn.Module):
         """(B, I, h, w) to (B, O, *size), `size` = (H, W) being at most (2h, 2w)."""
         height, width = size
         x = _crop(x, (height + 1) // 2, (width + 1) // 2)
-        padding = self.weight.shape[-1] // 2
         if self.unpool == "fused":
-            out = F.conv_transpose2d(x, self.weight, stride=2, padding=padding, output_padding=1)
-            return _crop(out, height, width)
+            return _crop(self.conv_transpose(x), height, width)
         unpooled = unpool_fast(x) if self.unpool == "fast" else unpool_slow(x)
-        return F.conv2d(
-            _crop(unpooled, height, width), to_convolution_layout(self.weight), padding=padding
-        )
+        weight, padding = to_convolution_layout(self.weight), self.weight.shape[-1] // 2
+        return F.conv2d(_crop(unpooled, height, width), weight, padding=padding)
+
+    def conv_transpose(self, x: Tensor) -> Tensor:
+        """The fused form before the crop, (B, I, h, w) -> (B, O, 2h, 2w)."""
+        padding = self.weight.shape[-1] // 2
+        return F.conv_transpose2d(x, self.weight, stride=2, padding=padding, output_padding=1)
 
     def extra_repr(self) -> str:
         in_channels, out_channels, kernel_size, _ = self.weight.shape
