@@ -5,8 +5,10 @@ else lives in rings of rows that stay in a core's cache.
 """
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cspn.loops import HAS_NUMBA, LANES, MARGIN, propagate_image, propagate_image_backward
+from cspn.loops import HAS_NUMBA, LANES, MARGIN, ROWS, propagate_image, propagate_image_backward
 from cspn.reference import neighbour_offsets
 
 
@@ -38,14 +40,12 @@ def propagate_images(
     tensors = _detached(guidance, coarse, sparse, refined)
 
     def some(images: Iterator[int]) -> None:
-        room = _Room(guidance, coarse, steps)
-        few = _ring(2 * room.radius + 1)
-        rings = room.gates(), room.weights(), room.constant(), room.maps(few), room.scale()
-        for b in images:
-            arrays = (tensor[b].contiguous().numpy() for tensor in tensors)
-            propagate_image(
-                *arrays, *rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
-            )
+        with _room(_Room, guidance, coarse, steps) as room:
+            for b in images:
+                arrays = (tensor[b].contiguous().numpy() for tensor in tensors)
+                propagate_image(
+                    *arrays, *room.rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
+                )
 
     _share_out(some, len(coarse))
     return refined
@@ -67,63 +67,91 @@ def propagate_images_backward(
     tensors = _detached(guidance, coarse, sparse, grad_refined, grad_guidance, grad_coarse)
 
     def some(images: Iterator[int]) -> None:
-        room = _Room(guidance, coarse, steps)
-        rings = (
-            *(room.gates(), room.weights(), room.constant(), room.maps(room.ring)),
-            *(room.weights(), room.maps(room.ring), room.scale(), room.nothing()),
-        )
-        for b in images:
-            arrays = (tensor[b].contiguous().numpy() for tensor in tensors)
-            propagate_image_backward(
-                *arrays, *rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
-            )
+        with _room(_BackwardRoom, guidance, coarse, steps) as room:
+            for b in images:
+                arrays = (tensor[b].contiguous().numpy() for tensor in tensors)
+                propagate_image_backward(
+                    *arrays, *room.rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
+                )
 
     _share_out(some, len(coarse))
     return grad_guidance, grad_coarse
 
 
 class _Room:
-    """Zeroed rings of rows to work in."""
+    """Rings of rows to work in, zeroed when they are made and good for any image of one size."""
 
-    def __init__(self, guidance: Tensor, coarse: Tensor, steps: int):
-        self.count, self.channels, self.slots = guidance.shape[1], coarse.shape[1], steps + 1
-        self.offsets = np.array(neighbour_offsets(round((self.count + 1) ** 0.5)), np.int64)
-        self.radius = int(self.offsets.max())
+    def __init__(self, count: int, channels: int, height: int, width: int, steps: int):
+        self.offsets = np.array(neighbour_offsets(round((count + 1) ** 0.5)), np.int64)
+        radius = int(self.offsets.max())
         # Rows from the first step's newest to the oldest that backward reads, or the whole image.
-        rows = min(self.radius * (steps + 1), coarse.shape[2] + 3 * self.radius) + 1
-        self.ring = _ring(rows)
-        self.width = -(-coarse.shape[3] // LANES) * LANES
+        self.rows = min(radius * (steps + 1), height + 3 * radius) + ROWS
+        self.few_rows = 2 * radius + ROWS
+        self.count, self.channels, self.slots = count, channels, steps + 1
+        self.width = -(-width // LANES) * LANES
         self.stride = self.width + 2 * MARGIN
         # An odd number of cache lines, so that the maps of one row do not compete for the same.
         self.stride += LANES * (1 - self.stride // LANES % 2)
+        self.rings = self.make_rings()
+
+    def make_rings(self) -> tuple[np.ndarray, ...]:
+        return (
+            *(self.gates(), self.weights(), self.constant()),
+            *(self.maps(self.few_rows), self.scale()),
+        )
 
     def gates(self) -> np.ndarray:
-        return _aligned_zeros(_ring(2 * self.radius + 1), 1, self.count, self.stride)
+        return _ring(self.few_rows, 1, self.count, self.stride)
 
     def weights(self) -> np.ndarray:
-        return _aligned_zeros(self.ring, self.count, self.width)
+        return _ring(self.rows, self.width // LANES, self.count, LANES)
 
     def constant(self) -> np.ndarray:
-        return _aligned_zeros(self.ring, self.channels, self.width)
+        return _ring(self.rows, self.channels, self.width)
 
-    def maps(self, ring: int) -> np.ndarray:
-        return _aligned_zeros(ring, self.slots, self.channels, self.stride)
-
-    def nothing(self) -> np.ndarray:
-        return _aligned_zeros(1, self.channels, self.width)
+    def maps(self, rows: int) -> np.ndarray:
+        return _ring(rows, self.slots, self.channels, self.stride)
 
     def scale(self) -> np.ndarray:
-        return _aligned_zeros(self.ring, self.stride)
+        return _ring(self.rows, self.stride)
 
 
-def _ring(rows: int) -> int:
-    """A power of two of at least `rows`."""
-    return 1 << (rows - 1).bit_length()
+class _BackwardRoom(_Room):
+    """The same for backward, which keeps more rows of more things."""
+
+    def make_rings(self) -> tuple[np.ndarray, ...]:
+        nothing = _ring(1, self.channels, self.width)
+        return (
+            *(self.gates(), self.weights(), self.constant(), self.maps(self.rows)),
+            *(self.weights(), self.maps(self.rows), self.scale(), nothing),
+        )
 
 
-def _aligned_zeros(*shape: int) -> np.ndarray:
-    """float32 zeros that begin on the boundary of a vector."""
-    size = int(np.prod(shape))
+# Rooms that nobody works in, a few of each kind: making one takes as long as the work on a third of
+# an image. Of the sizes asked for last alone, so that they do not pile up.
+_spare: dict[type[_Room], tuple[tuple[int, ...], list[_Room]]] = {}
+
+
+@contextmanager
+def _room(kind: type[_Room], guidance: Tensor, coarse: Tensor, steps: int) -> Iterator[_Room]:
+    """A room of its own for the one who asks, for as long as the context lasts."""
+    size = (guidance.shape[1], *coarse.shape[1:], steps)
+    if _spare.get(kind, ((),))[0] != size:
+        _spare[kind] = (size, [])
+    rooms = _spare[kind][1]
+    try:
+        room = rooms.pop()
+    except IndexError:  # all in use
+        room = kind(*size)
+    yield room
+    rooms.append(room)
+
+
+def _ring(rows: int, *shape: int) -> np.ndarray:
+    """float32 zeros for at least so many rows, a power of two of them, that begin on the boundary
+    of a vector."""
+    shape = 1 << (rows - 1).bit_length(), *shape
+    size = math.prod(shape)
     values = np.zeros(size + LANES, np.float32)
     first = -values.ctypes.data // values.itemsize % LANES
     return values[first : first + size].reshape(shape)

@@ -12,8 +12,12 @@ Shapes: guidance (K, H, W); coarse and refined depth (C, H, W); sparse depth (H,
 measurement. Rows are WIDTH values long: W rounded up to whole vectors, and what lies beyond W stays
 0. Padded rows, STRIDE in all, have MARGIN or more zeros before and after, so that a neighbour can
 be read anywhere. Rings of rows, image row i being row i & mask: gates (ring, 1, K, STRIDE), weights
-(ring, K, WIDTH), their scale 1 / sum_k |q_k| (ring, STRIDE), the constant term (ring, C, WIDTH),
-maps (ring, slots, C, STRIDE) with slot s for step s. A place is a number of values before it.
+(ring, WIDTH / LANES, K, LANES), in the order in which a step reads them, the weights' scale
+1 / sum_k |q_k| (ring, STRIDE), the constant term (ring, C, WIDTH), maps (ring, slots, C, STRIDE)
+with slot s for step s. A place is a number of values before it.
+
+What limits a step is the way from a core's second cache to its first, not arithmetic: hence two
+rows at a time, weights in the order of their use, and each row of a map read once.
 """
 
 import numpy as np
@@ -25,9 +29,12 @@ try:
         LANES,
         absolute,
         add,
+        after,
+        before,
         load,
         multiply,
         multiply_add,
+        prefetch,
         reciprocal,
         splat,
         store,
@@ -38,6 +45,11 @@ except ImportError:  # includes a numba that refuses this NumPy
     njit, LANES = None, 16
 
 HAS_NUMBA = njit is not None
+# Rows that a step goes on at a time. The weights of two rows, 3x3 and 304 columns wide, stay in a
+# core's first cache until the next step, which needs one of the two; of more they would not.
+ROWS = 2
+# Rows before it is needed that the guidance is asked for.
+AHEAD = 2
 MARGIN = LANES  # as much as keeps rows on the boundaries of vectors; more than any radius
 
 
@@ -65,73 +77,104 @@ def _copy_row(source, first, out, at, width):
 
 
 @_compiled
-def _weigh_row(gates, places, depth, known, positive, keep_sparse, weights, scale, constant):
-    """One row of the weights (K, WIDTH), of 1 / sum_k |q_k| (WIDTH), both 0 at measured pixels,
-    and of the constant term (C, WIDTH).
+def _weigh_row(
+    gates, places, maps, depth, known, positive, keep_sparse,
+    weights, weight, scale, share_at, constant, term,
+):  # fmt: skip
+    """One row of the weights, of 1 / sum_k |q_k|, both 0 at measured pixels, and of the constant
+    term.
 
-    places (K,): what the row's first pixel reads of the padded `gates`. depth: the padded row of
-    coarse depth (C, STRIDE). known (WIDTH): the row of measurements.
+    places (K,): what the row's first pixel reads of the padded `gates`. depth: place of its coarse
+    depth in `maps`. known (WIDTH): the row of measurements. weight, share_at, term: places of the
+    row in `weights`, `scale` and `constant`.
     """
-    count, padded = weights.shape
+    count, width = len(places), len(known)
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
-    for j in range(0, padded, LANES):
+    for j in range(0, width, LANES):
         total, centre, measured = nothing, one, load(known, j)
         for k in range(count):
             total = add(total, absolute(load(gates, places[k] + j)))
         share = reciprocal(total)
         for k in range(count):
-            weight = load(gates, places[k] + j)
+            value = load(gates, places[k] + j)
             if positive:
-                weight = absolute(weight)
-            weight = multiply(weight, share)
-            centre = subtract(centre, weight)
-            store(weights, k * padded + j, where_positive(measured, nothing, weight))
-        store(scale, j, where_positive(measured, nothing, share))
-        for c in range(len(constant)):
-            value = load(depth, c * depth.shape[1] + MARGIN + j)
+                value = absolute(value)
+            value = multiply(value, share)
+            centre = subtract(centre, value)
+            value = where_positive(measured, nothing, value)
+            store(weights, weight + j * count + k * LANES, value)
+        store(scale, share_at + j, where_positive(measured, nothing, share))
+        for c in range(constant.shape[1]):
+            value = load(maps, depth + c * maps.shape[3] + j)
             kept = measured if keep_sparse else value
-            term = where_positive(measured, kept, multiply(centre, value))
-            store(constant, c * padded + j, term)
+            value = where_positive(measured, kept, multiply(centre, value))
+            store(constant, term + c * width + j, value)
 
 
 @_compiled
-def _weigh_row_backward(gates, gate, scale, places, positive, weights):
-    """One row of the weights (K, WIDTH) with which gradients go back a step.
+def _weigh_row_backward(gates, gate, scale, places, positive, weights, weight):
+    """One row of the weights with which gradients go back a step.
 
     g_t(p) = sum_k w_k(p - o_k) g_{t+1}(p - o_k) reads the same places as a step does, as
     -o_k = o_{K-1-k}; and w_k(p - o_k) = q_k(p) / sum_j |q_j(p - o_k)|.
 
     gate: place of the row of the first gate in the padded `gates`. places (K,): what the row's
-    first pixel reads of the padded `scale`.
+    first pixel reads of the padded `scale`. weight: place of the row in `weights`.
     """
-    count, padded = weights.shape
+    count, width = len(places), weights.shape[1] * LANES
     for k in range(count):
         mine = gate + (count - 1 - k) * gates.shape[3]
-        for j in range(0, padded, LANES):
-            weight = load(gates, mine + j)
+        for j in range(0, width, LANES):
+            value = load(gates, mine + j)
             if positive:
-                weight = absolute(weight)
-            store(weights, k * padded + j, multiply(weight, load(scale, places[k] + j)))
+                value = absolute(value)
+            value = multiply(value, load(scale, places[k] + j))
+            store(weights, weight + j * count + k * LANES, value)
 
 
 @_compiled
-def _step_row(maps, at, start, begin, weights, weight, width, p0, p1, p2, p3, p4, p5, p6, p7):
+def _step_row(
+    maps, at, start, begin, weights, weight, count, width, p0, p1, p2, p3, p4, p5, p6, p7
+):
     """maps at `at` = start + sum_n w_n * depth(p + o_n), eight neighbours in one pass over a row.
 
-    at, begin: places of the row in `maps` and `start`. weight: place of the first of the eight
-    rows of weights. p0..p7: what the row's first pixel reads, in `maps`.
+    at, begin: places of the row in `maps` and `start`. weight: place of the row's first of these
+    eight weights, of the `count` that it has in all. p0..p7: what the row's first pixel reads, in
+    `maps`.
     """
     for j in range(0, width, LANES):
-        w = weight + j
+        w = weight + j * count
         value = multiply_add(load(weights, w), load(maps, p0 + j), load(start, begin + j))
-        value = multiply_add(load(weights, w + width), load(maps, p1 + j), value)
-        value = multiply_add(load(weights, w + 2 * width), load(maps, p2 + j), value)
-        value = multiply_add(load(weights, w + 3 * width), load(maps, p3 + j), value)
-        value = multiply_add(load(weights, w + 4 * width), load(maps, p4 + j), value)
-        value = multiply_add(load(weights, w + 5 * width), load(maps, p5 + j), value)
-        value = multiply_add(load(weights, w + 6 * width), load(maps, p6 + j), value)
-        value = multiply_add(load(weights, w + 7 * width), load(maps, p7 + j), value)
+        value = multiply_add(load(weights, w + LANES), load(maps, p1 + j), value)
+        value = multiply_add(load(weights, w + 2 * LANES), load(maps, p2 + j), value)
+        value = multiply_add(load(weights, w + 3 * LANES), load(maps, p3 + j), value)
+        value = multiply_add(load(weights, w + 4 * LANES), load(maps, p4 + j), value)
+        value = multiply_add(load(weights, w + 5 * LANES), load(maps, p5 + j), value)
+        value = multiply_add(load(weights, w + 6 * LANES), load(maps, p6 + j), value)
+        value = multiply_add(load(weights, w + 7 * LANES), load(maps, p7 + j), value)
         store(maps, at + j, value)
+
+
+@_compiled
+def _step_row_3x3(maps, at, start, begin, weights, weight, width, above, same, below):
+    """The same for 3x3, which reads each of three rows once: above, same and below are the places
+    of the rows' first pixels. A neighbour to the side is put together from two vectors."""
+    a0, a1 = load(maps, above - LANES), load(maps, above)
+    s0, s1 = load(maps, same - LANES), load(maps, same)
+    b0, b1 = load(maps, below - LANES), load(maps, below)
+    for j in range(0, width, LANES):
+        a2, s2 = load(maps, above + j + LANES), load(maps, same + j + LANES)
+        b2, w = load(maps, below + j + LANES), weight + 8 * j
+        value = multiply_add(load(weights, w), after(b1, b2), load(start, begin + j))
+        value = multiply_add(load(weights, w + LANES), b1, value)
+        value = multiply_add(load(weights, w + 2 * LANES), before(b0, b1), value)
+        value = multiply_add(load(weights, w + 3 * LANES), after(s1, s2), value)
+        value = multiply_add(load(weights, w + 4 * LANES), before(s0, s1), value)
+        value = multiply_add(load(weights, w + 5 * LANES), after(a1, a2), value)
+        value = multiply_add(load(weights, w + 6 * LANES), a1, value)
+        value = multiply_add(load(weights, w + 7 * LANES), before(a0, a1), value)
+        store(maps, at + j, value)
+        a0, a1, s0, s1, b0, b1 = a1, a2, s1, s2, b1, b2
 
 
 @_compiled
@@ -181,7 +224,7 @@ def _finish_row(
     grad_weights, grad_constant, grad_start, grad_guidance, grad_coarse,
 ):  # fmt: skip
     """From the gradients of row i's weights (K, WIDTH), of its constant and of d_0 (C, WIDTH) to
-    those of guidance and coarse depth. weights, scale: as `_weigh_row` left them."""
+    those of guidance and coarse depth. weights: (K, WIDTH); scale: as `_weigh_row` left it."""
     count, height, width = guidance.shape
     from_centre, shared = np.zeros(width, np.float32), np.zeros(width, np.float32)
     centre = np.ones(width, np.float32)
@@ -222,6 +265,16 @@ def _finish_row(
 
 
 @_compiled
+def _expect_row(field, i):
+    """Have row i of an image (C, H, W) brought from memory while other work is done."""
+    channels, height, width = field.shape
+    if 0 <= i < height:
+        for c in range(channels):
+            for j in range(0, width, LANES):
+                prefetch(field, (c * height + i) * width + j)
+
+
+@_compiled
 def _start_row(maps, field, i):
     """Row i of slot 0 from an image (C, H, W), zeros outside it."""
     channels, height, width = field.shape
@@ -237,41 +290,39 @@ def _start_row(maps, field, i):
 
 @_compiled
 def _advance(maps, weights, constant, offsets, front, last, height):
-    """Row front - r s of slot s from slot s - 1, for s = 1 .. last, zeros outside the image."""
+    """The ROWS rows up to front - r s of slot s from slot s - 1, for s = 1 .. last, zeros outside
+    the image. Each step finds most of its weights where the step before has just read them."""
     ring, slots, channels, stride = maps.shape
-    mask, radius, line = ring - 1, offsets[0, 0], slots * channels * stride
-    count, width = weights.shape[1:]
+    mask, line, radius = ring - 1, slots * channels * stride, offsets[0, 0]
+    count, width = weights.shape[2], weights.shape[1] * LANES
     places = np.empty(8, np.int64)
     for s in range(1, last + 1):
-        i = front - radius * s
-        if i < -radius:
+        newest = front - radius * s
+        if newest < -radius:
             break
-        if i >= height + radius:
-            continue
-        if i < 0 or i >= height:
-            maps[i & mask, s] = 0
-            continue
-        for c in range(channels):
-            slot = (s * channels + c) * stride + MARGIN
-            before = slot - channels * stride
-            at = (i & mask) * line + slot
-            term = ((i & (len(constant) - 1)) * channels + c) * width
-            weight = (i & (len(weights) - 1)) * count * width
-            if count == 8:
-                below, above = ((i + 1) & mask) * line + before, ((i - 1) & mask) * line + before
-                same = at - channels * stride
-                _step_row(
-                    maps, at, constant, term, weights, weight, width, below + 1, below, below - 1,
-                    same + 1, same - 1, above + 1, above, above - 1,
-                )  # fmt: skip
+        for i in range(max(newest - ROWS + 1, -radius), min(newest + 1, height + radius)):
+            if i < 0 or i >= height:
+                maps[i & mask, s] = 0
                 continue
-            maps[i & mask, s, c, MARGIN : MARGIN + width] = constant[i & (len(constant) - 1), c]
-            for k in range(0, count, 8):  # K is 24 or 48
-                _find(places, offsets, k, i, mask, line, before)
-                _step_row(
-                    maps, at, maps, at, weights, weight + k * width, width, places[0], places[1],
-                    places[2], places[3], places[4], places[5], places[6], places[7],
-                )  # fmt: skip
+            for c in range(channels):
+                slot = (s * channels + c) * stride + MARGIN
+                earlier, at = slot - channels * stride, (i & mask) * line + slot
+                term, weight = _row(constant, i) + c * width, _row(weights, i)
+                if count == 8:
+                    _step_row_3x3(
+                        maps, at, constant, term, weights, weight, width,
+                        ((i - 1) & mask) * line + earlier, at - channels * stride,
+                        ((i + 1) & mask) * line + earlier,
+                    )  # fmt: skip
+                    continue
+                maps[i & mask, s, c, MARGIN : MARGIN + width] = constant[i & (len(constant) - 1), c]
+                for k in range(0, count, 8):  # K is 24 or 48
+                    _find(places, offsets, k, i, mask, line, earlier)
+                    _step_row(
+                        maps, at, maps, at, weights, weight + k * LANES, count, width,
+                        places[0], places[1], places[2], places[3],
+                        places[4], places[5], places[6], places[7],
+                    )  # fmt: skip
 
 
 @_compiled
@@ -283,22 +334,29 @@ def _find(places, offsets, k, i, mask, line, first):
 
 
 @_compiled
-def _weigh(gates, maps, sparse, offsets, positive, keep_sparse, i, width, weights, scale, constant):
-    """Row i of the weights, of their scale (STRIDE), and of the constant term."""
+def _weigh(
+    gates, maps, sparse, offsets, positive, keep_sparse, i, width,
+    weights, scale, row, constant, places, known,
+):  # fmt: skip
+    """Row i of the weights, of their scale (in its row `row`), and of the constant term."""
     ring, _, count, stride = gates.shape
-    places, known = np.empty(count, np.int64), np.zeros(weights.shape[2], np.float32)
     _find(places, offsets, 0, i, ring - 1, count * stride, MARGIN)
     for k in range(count):
         places[k] += k * stride
     if sparse.size > 0:
         _copy_row(sparse, i * width, known, 0, width)
-    row = i & (len(weights) - 1)
-    within = scale[MARGIN : MARGIN + weights.shape[2]]
     _weigh_row(
-        gates, places, maps[i & (len(maps) - 1), 0], known, positive, keep_sparse,
-        weights[row], within, constant[row],
+        gates, places, maps, _row(maps, i) + MARGIN, known, positive, keep_sparse, weights,
+        _row(weights, i), scale, row * scale.shape[1] + MARGIN, constant, _row(constant, i),
     )  # fmt: skip
-    within[width:] = 0
+    for j in range(MARGIN + width, MARGIN + len(known)):
+        scale[row, j] = 0
+
+
+@_compiled
+def _row(ring, i):
+    """The place of image row i in a ring of rows."""
+    return (i & (len(ring) - 1)) * (ring.size // len(ring))
 
 
 @_compiled
@@ -309,18 +367,22 @@ def propagate_image(
     """Fill `refined` from one image."""
     channels, height, width = coarse.shape
     radius, steps = offsets[0, 0], maps.shape[1] - 1
-    for front in range(-2 * radius, height + radius * steps):
+    places, known = np.empty(len(offsets), np.int64), np.zeros(constant.shape[2], np.float32)
+    for front in range(-2 * radius, height + radius * steps + ROWS - 1):
         if front < height + radius:
             _start_row(gates, guidance, front + radius)
             _start_row(maps, coarse, front)
+        _expect_row(guidance, front + radius + AHEAD)
         if 0 <= front < height:
             _weigh(
                 gates, maps, sparse, offsets, positive, keep_sparse, front, width,
-                weights, scale[0], constant,
+                weights, scale, 0, constant, places, known,
             )  # fmt: skip
+        if front % ROWS:
+            continue
         _advance(maps, weights, constant, offsets, front, steps, height)
-        i = front - radius * steps
-        if i >= 0:
+        newest = front - radius * steps
+        for i in range(max(newest - ROWS + 1, 0), min(newest + 1, height)):
             row = maps[i & (len(maps) - 1), steps]
             for c in range(channels):
                 _copy_row(row[c], MARGIN, refined, (c * height + i) * width, width)
@@ -334,38 +396,53 @@ def propagate_image_backward(
     """Fill both gradients from one image. back: the weights of the gradients' steps."""
     channels, height, width = coarse.shape
     radius, steps, mask = offsets[0, 0], maps.shape[1] - 1, len(maps) - 1
-    padded = weights.shape[2]
+    padded = constant.shape[2]
     grad_weights = np.empty((len(offsets), padded), np.float32)
     grad_constant = np.empty((channels, padded), np.float32)
-    places = np.empty(len(offsets), np.int64)
-    for front in range(-2 * radius, height + radius * steps):
+    plain = np.empty((len(offsets), padded), np.float32)
+    places, known = np.empty(len(offsets), np.int64), np.zeros(padded, np.float32)
+    for front in range(-2 * radius, height + radius * steps + ROWS - 1):
         row = front & mask
         if front < height + radius:
             _start_row(gates, guidance, front + radius)
             _start_row(maps, coarse, front)
             _start_row(grads, grad_refined, front)
             scale[row] = 0
+        _expect_row(guidance, front + radius + AHEAD)
         if 0 <= front < height:
             _weigh(
                 gates, maps, sparse, offsets, positive, keep_sparse, front, width,
-                weights, scale[row], constant,
+                weights, scale, row, constant, places, known,
             )  # fmt: skip
         i = front - radius
         if 0 <= i < height:
             _find(places, offsets, 0, i, mask, scale.shape[1], MARGIN)
-            gate = (i & (len(gates) - 1)) * gates.shape[2] * gates.shape[3] + MARGIN
-            _weigh_row_backward(gates, gate, scale, places, positive, back[i & mask])
+            gate = _row(gates, i) + MARGIN
+            _weigh_row_backward(gates, gate, scale, places, positive, back, _row(back, i))
+        if front % ROWS:
+            continue
         _advance(maps, weights, constant, offsets, front, steps - 1, height)
         _advance(grads, back, nothing, offsets, front, steps, height)
-        i = front - radius * steps
-        if i >= 0:
+        newest = front - radius * steps
+        for i in range(max(newest - ROWS + 1, 0), min(newest + 1, height)):
             row = i & mask
             _collect(maps, grads, offsets, i, grad_weights, grad_constant)
+            _separate(weights, i, plain)
             _finish_row(
                 guidance, coarse, offsets, positive, keep_sparse, i,
-                weights[row], scale[row, MARGIN : MARGIN + width], grad_weights, grad_constant,
+                plain, scale[row, MARGIN : MARGIN + width], grad_weights, grad_constant,
                 grads[row, steps, :, MARGIN : MARGIN + width], grad_guidance, grad_coarse,
             )  # fmt: skip
+
+
+@_compiled
+def _separate(weights, i, plain):
+    """Row i of the weights, neighbour by neighbour: (K, WIDTH)."""
+    count, width = plain.shape
+    first = _row(weights, i)
+    for k in range(count):
+        for j in range(0, width, LANES):
+            store(plain, k * width + j, load(weights, first + j * count + k * LANES))
 
 
 @_compiled

@@ -7,8 +7,9 @@ before it in a C-contiguous float32 array; nothing checks it.
 Numba's cache does not look into this file: after a change here, `cspn/loops.py` must change too.
 """
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
@@ -56,6 +57,24 @@ def store(typing, array, place, value):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
+
+
+@intrinsic
+def prefetch(typing, array, place):
+    """Ask for the cache line of one value; it may lie outside of the array."""
+
+    def generate(context, builder, signature, args):
+        if binding.llvm_version_info[0] >= 17:  # before, the instruction had another name
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            where = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+            number = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [where.type, number, number, number])
+            name = "llvm.prefetch.p0"
+            ask = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.call(ask, [where, number(0), number(2), number(1)])  # read, to L2, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
 
 
 @intrinsic
@@ -132,6 +151,28 @@ def where_positive(typing, test, a, b):
         return builder.select(positive, args[1], args[2])
 
     return _vector(test, a, b), generate
+
+
+@intrinsic
+def before(typing, a, b):
+    """The last value of a, then the first fifteen of b: each place of b, one to the left."""
+    return _vector(a, b), _joined(range(LANES - 1, 2 * LANES - 1))
+
+
+@intrinsic
+def after(typing, a, b):
+    """The last fifteen values of a, then the first of b: each place of a, one to the right."""
+    return _vector(a, b), _joined(range(1, LANES + 1))
+
+
+def _joined(places):
+    """A choice of sixteen of the 32 values of two vectors."""
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(places))
+
+    def generate(context, builder, signature, args):
+        return builder.shuffle_vector(*args, mask)
+
+    return generate
 
 
 @intrinsic
