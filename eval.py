@@ -32,7 +32,7 @@ from engine.failure import run_script
 from engine.illustrator import Illustrator
 from engine.memory import keep_freed_memory
 from engine.metrics import METRICS
-from engine.precision import prepare
+from engine.precision import prepare, use_exact_float32
 from engine.predictor import load_network
 from engine.report import write_record, write_report
 from engine.run_folder import format_table, write_table
@@ -91,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     args = options.parse_with_checkpoint(parser, argv, checkpoint.args)
     device = options.resolve_device(args.device)
     torch.backends.cudnn.benchmark = True
+    use_exact_float32()
     if device.type == "cpu" and not args.give_back_memory:
         keep_freed_memory()
 

@@ -30,7 +30,8 @@ from engine.health import Health
 from engine.loss import depth_loss, measured
 from engine.memory import keep_freed_memory
 from engine.metrics import METRICS
-from engine.precision import autocast, gradient_scaler, prepare
+from engine.optimizer import build_optimizer
+from engine.precision import autocast, gradient_scaler, prepare, use_exact_float32
 from engine.progress import progress
 from engine.random_states import seed_everything
 from engine.run_folder import RunFolder
@@ -77,6 +78,7 @@ def train(
     seed_everything(args.seed)
     # Convolutions of one size throughout: let cuDNN choose its fastest.
     torch.backends.cudnn.benchmark = True
+    use_exact_float32()
     if device.type == "cpu" and not args.give_back_memory:
         keep_freed_memory()
 
@@ -93,13 +95,13 @@ def train(
     model = build_model(
         **options.model_options(args), pretrained=args.pretrain and checkpoint is None
     ).to(device)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
+    prepare(model, channels_last=args.channels_last, compile_model=args.compile)
+    optimizer = build_optimizer(
+        model,
         lr=args.lr,
         momentum=args.momentum,
         weight_decay=args.weight_decay,
         nesterov=args.nesterov,
-        fused=True,  # one pass over weights, gradients and momentum
     )
     schedule = build_schedule(args.lr_schedule, optimizer, args.num_epoch)
     scaler = gradient_scaler(args.amp, device)
@@ -107,7 +109,6 @@ def train(
     run = Training(model, optimizer, schedule, scaler, device, frames)
     if checkpoint:
         run.resume(checkpoint)
-    prepare(model, channels_last=args.channels_last, compile_model=args.compile)
     network = distributed.shared(model, device, sync_batchnorm=args.sync_batchnorm)
 
     saver = Saver(folder, vars(args), args.save_minutes)

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from engine.memory import keep_freed_memory
+from engine.precision import use_exact_float32
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -32,7 +33,11 @@ def chosen_device(args: argparse.Namespace) -> torch.device:
     """The device of `add_device_options`. On a CPU this process keeps from now on what it frees,
     as this project's scripts do, the plain form's memory too, unless --give_back_memory forbids."""
     device = torch.device(args.device)
-    if device.type == "cpu" and not args.give_back_memory:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        use_exact_float32()
+        torch.backends.cudnn.benchmark = True  # as in train.py and eval.py
+    elif not args.give_back_memory:
         keep_freed_memory()
     return device
 

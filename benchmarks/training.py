@@ -20,6 +20,7 @@ from benchmarks.timing import (
     write_results,
 )
 from engine.loss import depth_loss
+from engine.optimizer import build_optimizer
 from models import build_model
 
 FORMS = (
@@ -42,14 +43,11 @@ class Step:
         network: nn.Module = PlainNetwork(arch) if form.startswith("plain") else build_model(arch)
         layout = torch.channels_last if form.endswith("channels last") else torch.contiguous_format
         self.network = network.to(self.device, memory_format=layout)
-        self.optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=1e-4,
-            momentum=0.9,
-            weight_decay=1e-4,
-            nesterov=True,
-            fused=None if form.startswith("plain") else True,
-        )
+        settings = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}
+        if form.startswith("plain"):
+            self.optimizer = torch.optim.SGD(network.parameters(), **settings)
+        else:
+            self.optimizer = build_optimizer(network, **settings)
         self.set_batch(batch, size)
 
     def set_batch(self, batch: int, size: tuple[int, int]) -> None:
@@ -81,9 +79,9 @@ def step_memory(form: str, args: argparse.Namespace) -> int:
     state = 3 * sum(parameter.nbytes for parameter in step.network.parameters())
     step()  # gradients and momentum exist from here on
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
         step()
-        return torch.cuda.max_memory_allocated() - state
+        return torch.cuda.max_memory_allocated(device) - state
     reset_peak_memory()
     step()
     return peak_memory() - before - state

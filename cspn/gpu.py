@@ -65,7 +65,12 @@ def _works(device: torch.device) -> bool:
     """Whether Triton can build and start kernels: it needs a C compiler and a recent GPU."""
     try:
         pixel = torch.ones(1, 1, 1, 1, device=device)
-        propagate_images(pixel.expand(1, 8, 1, 1), pixel, None, 1, "8sum", "coarse")
+        gates = pixel.expand(1, 8, 1, 1)
+        propagate_images(gates, pixel, pixel, 2, "8sum", "coarse")
+        propagate_images_backward(pixel, gates, pixel, pixel, 2, "8sum", "coarse")
+        torch.cuda.synchronize(device)  # what fails there is told here
+    except torch.OutOfMemoryError:
+        raise  # says nothing about the next call
     except Exception as error:
         warnings.warn(f"propagating without Triton, which fails on {device}: {error}", stacklevel=2)
         return False
@@ -106,14 +111,14 @@ def propagate_images_backward(
     weights, grads = torch.empty_like(guidance), torch.empty_like(states)  # grads: g_T..g_1
     grad_guidance, grad_coarse = torch.empty_like(guidance), torch.empty_like(coarse)
     options = _options(guidance, WARPS)
-    block = VALUES // 8 // options["SLOTS"]
+    radius, block = options["R"], VALUES // 8 // options["SLOTS"]
     blocks = triton.cdiv(padded[0] * padded[1], block)
     with torch.cuda.device_of(coarse):
         constant = grad_coarse  # not needed before the constant is used up
         _start_prepare(guidance, coarse, sparse, norm_type, anchor, weights, constant, states)
-        _start_steps(states, torch.empty_like(coarse), weights, constant, steps, keep=True)
-        start = grad_refined.contiguous()
-        _start_prepare(guidance, start, sparse, norm_type, anchor, weights, None, grads)
+        _start_steps(states, None, weights, constant, steps - 1, keep=True)
+        grads[0].zero_()
+        grads[0, ..., radius:-radius, radius:-radius] = grad_refined
         _start_steps(grads, grad_coarse, weights, None, steps, keep=True)  # g_0 to grad_coarse
         _finish[(blocks * batch,)](
             guidance, coarse, coarse if sparse is None else sparse.contiguous(), states, grads,
@@ -139,22 +144,21 @@ def _options(guidance: Tensor, warps: int) -> dict[str, int]:
 
 
 def _start_prepare(guidance, start, sparse, norm_type, anchor, weights, constant, maps) -> None:
-    """Fill weights, maps[0] with the padded `start`, and, where asked for, the constant."""
+    """Fill weights, constant, and maps[0] with the padded `start`."""
     batch, channels, height, width = start.shape
     options = _options(guidance, WARPS)
     block = VALUES // 8 // options["SLOTS"]
     blocks = triton.cdiv(maps.shape[3] * maps.shape[4], block)
     _prepare[(blocks * batch,)](
         guidance, start, start if sparse is None else sparse.contiguous(), weights,
-        start if constant is None else constant, maps, channels, height, width, blocks,
-        HAS_SPARSE=sparse is not None, HAS_CONSTANT=constant is not None,
-        POSITIVE=norm_type == "8sum_abs", KEEP_SPARSE=anchor == "sparse",
-        BLOCK=block, **options,
+        constant, maps, channels, height, width, blocks, HAS_SPARSE=sparse is not None,
+        POSITIVE=norm_type == "8sum_abs", KEEP_SPARSE=anchor == "sparse", BLOCK=block, **options,
     )  # fmt: skip
 
 
 def _start_steps(maps, last_map, weights, constant, steps: int, keep: bool) -> None:
-    """From maps[0], write maps[1], maps[2].. (or let two take turns) and `last_map`, no border.
+    """From maps[0], write maps[1], maps[2].. (or let two take turns) and, where one is given, the
+    last one into `last_map` in place of these, without a border.
 
     With a constant these are steps of the propagation, without one steps of its gradient.
     """
@@ -173,10 +177,11 @@ def _start_steps(maps, last_map, weights, constant, steps: int, keep: bool) -> N
             scratch = maps.new_empty(programs * 2 * tile[0] * tile[1] + 1)
         source, target = (t, t + 1) if keep else (launch % 2, (launch + 1) % 2)
         _advance[(programs,)](
-            maps[source], maps[min(target, len(maps) - 1)], last_map, weights,
+            maps[source], maps[min(target, len(maps) - 1)],
+            maps if last_map is None else last_map, weights,
             weights if constant is None else constant, scratch, maps.stride(0), channels,
-            *last_map.shape[2:], down * across, across, step_h, step_w, STEPS=together, KEEP=keep,
-            LAST=t + together == steps, BACKWARD=constant is None,
+            *weights.shape[2:], down * across, across, step_h, step_w, STEPS=together, KEEP=keep,
+            LAST=last_map is not None and t + together == steps, BACKWARD=constant is None,
             TILE_H=tile[0], TILE_W=tile[1], **options,
         )  # fmt: skip
 
@@ -242,8 +247,7 @@ def _weights(guidance, sparse, image, i, j, height, width, K: tl.constexpr, SLOT
 def _prepare(
     guidance, start, sparse, weights, constant, padded, channels, height, width, blocks,
     K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr, HAS_SPARSE: tl.constexpr,
-    HAS_CONSTANT: tl.constexpr, POSITIVE: tl.constexpr, KEEP_SPARSE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    POSITIVE: tl.constexpr, KEEP_SPARSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Weights and constant with the sparse rule folded in, and `start` padded with zeros."""
     image, place, i, j = _place(blocks, width, R, BLOCK)
@@ -261,9 +265,8 @@ def _prepare(
         number = image * channels + c
         value = tl.load(start + number * plane + here, inside, other=0.0)
         tl.store(padded + number * padded_plane + place, value, place < padded_plane)
-        if HAS_CONSTANT:
-            term = tl.where(measured, measurement if KEEP_SPARSE else value, centre * value)
-            tl.store(constant + number * plane + here, term, inside)
+        term = tl.where(measured, measurement if KEEP_SPARSE else value, centre * value)
+        tl.store(constant + number * plane + here, term, inside)
 
 
 @_kernel

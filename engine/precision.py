@@ -20,6 +20,12 @@ def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManage
     return torch.autocast(device.type, dtype=dtype)
 
 
+def use_exact_float32() -> None:
+    """Convolutions of float32 on a GPU in float32, as the release computed them: by default recent
+    GPUs round their inputs to TF32, whose 10 bits of mantissa hold 2 mm at 5 m."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def gradient_scaler(amp: str, device: torch.device) -> torch.amp.GradScaler:
     """Scales the loss for float16, whose range gradients would leave; does nothing otherwise."""
     return torch.amp.GradScaler(device.type, enabled=amp == "fp16")

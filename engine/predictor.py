@@ -29,6 +29,7 @@ from engine.checkpoint import (
     load_checkpoint,
     load_weights,
 )
+from engine.precision import use_exact_float32
 from engine.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
 from models import DepthCompletionNet, build_model
 from models.network import MIN_SIZE
@@ -155,6 +156,7 @@ class Predictor:
             raise options.OptionError(f"steps must be a whole number from 0 up, got {steps!r}")
         vars(settings).update(given)
         torch_device = options.resolve_device(device)
+        use_exact_float32()
         data_set = DATA_SETS[settings.data_set]
         predictor = cls(
             load_network(checkpoint, settings, torch_device),

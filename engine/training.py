@@ -14,6 +14,7 @@ from engine import distributed
 from engine.bad_frames import SkippedFrames
 from engine.checkpoint import Checkpoint, CheckpointError, load_weights
 from engine.metrics import RunningMetrics, depth_metrics
+from engine.optimizer import complete_momentum
 from engine.random_states import random_states, set_random_states
 from engine.schedule import CosineDecay, ReduceOnPlateau
 
@@ -166,6 +167,7 @@ class Training:
             for part in ("optimizer", "schedule", "scaler"):
                 if state[part]:
                     getattr(self, part).load_state_dict(state[part])
+            complete_momentum(self.optimizer)
             part = "rng"
             set_random_states(state["rng"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
