@@ -115,15 +115,20 @@ class DepthDataset(Dataset):
         return len(self.frames)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        return self.usable(key, self.item)
+
+    def usable(self, key: int | tuple[int, int], make: Callable[[int, int], dict]) -> dict:
+        """What `make(index, epoch)` says of the frame of a key, or of the next one that can be
+        used where `bad_frames` skips."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         index = range(len(self.frames))[index]
         if self.bad_frames == "stop":
-            return self.item(index, epoch)
+            return make(index, epoch)
         # More bad frames in a row than an epoch may hold: looking further would not help.
         skipped: list[str] = []
         for i in range(index, index + most_skipped(len(self.frames)) + 1):
             try:
-                item = self.item(i % len(self.frames), epoch)
+                item = make(i % len(self.frames), epoch)
             except DataError as error:
                 skipped.append(str(error))
                 continue
@@ -132,6 +137,21 @@ class DepthDataset(Dataset):
 
     def item(self, index: int, epoch: int) -> dict:
         """The item of one frame; raises DataError where the frame cannot be read or used."""
+        sample = self.sample(index, epoch)
+        rgb, sparse_depth, depth = (sample.pop(key) for key in ("rgb", "sparse_depth", "depth"))
+        rgbd = np.empty((4, *depth.shape), np.float32)
+        encode_rgb(rgb, self.rgb_encoding, out=rgbd[:3])
+        rgbd[3] = sparse_depth
+        return {
+            "rgbd": torch.from_numpy(rgbd),
+            "depth": torch.from_numpy(depth)[None],
+            "rgb": torch.from_numpy(unit_rgb(rgb)),
+        } | sample
+
+    def sample(self, index: int, epoch: int) -> dict:
+        """What an item is made of: rgb (3, h, w) uint8, sparse_depth and depth (h, w) float32
+        metres, 0 = none, as arrays, index and name. Loader processes hand this over in place of the
+        item, which is made of it afterwards (`dataloaders.packing`). Same errors as `item`."""
         if self.on_frame is not None:
             self.on_frame(index)
         path = self.frames[index]
@@ -147,13 +167,10 @@ class DepthDataset(Dataset):
         sparse_depth = sample_sparse_depth(
             depth, self.n_sample, self.sampler, rng, over_valid=self.samples_over_valid
         )
-        rgbd = np.empty((4, *depth.shape), np.float32)
-        encode_rgb(rgb, self.rgb_encoding, out=rgbd[:3])
-        rgbd[3] = sparse_depth
         return {
-            "rgbd": torch.from_numpy(rgbd),
-            "depth": torch.from_numpy(depth)[None],
-            "rgb": torch.from_numpy(unit_rgb(rgb)),
+            "rgb": rgb,
+            "sparse_depth": sparse_depth,
+            "depth": depth,
             "index": index,
             "name": path.relative_to(self.root).as_posix(),
         }

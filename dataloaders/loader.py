@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from dataloaders.datasets import DepthDataset
 from dataloaders.hdf5 import DataError
-from dataloaders.packing import collate, collate_without_rgb, pack, unpack
+from dataloaders.packing import Samples, collate, collate_without_rgb, pack, unpack
 from dataloaders.workers import WatchedLoader
 
 
@@ -107,7 +107,7 @@ def make_loader(
     kind = _UnpackingLoader if packs else WatchedLoader
     plain = collate_without_rgb if shuffle else collate
     return kind(
-        dataset,
+        Samples(dataset) if packs else dataset,
         batch_size=batch_size // world_size if shuffle else batch_size,
         sampler=sampler,
         num_workers=num_workers,

@@ -1,9 +1,13 @@
 """What a loader process hands to the main one: a third of the bytes, and the same batch to the last
 bit. New memory that two processes share is what a batch costs most."""
 
-import torch
-from torch.utils.data import default_collate
+from collections.abc import Callable
 
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from dataloaders.datasets import DepthDataset
 from dataloaders.transforms import encode_rgb, unit_rgb
 
 
@@ -21,14 +25,47 @@ def collate_without_rgb(items: list[dict]) -> dict:
     return collate([{k: v for k, v in item.items() if k != "rgb"} for item in items])
 
 
-def pack(items: list[dict]) -> dict:
+class Samples(Dataset):
+    """The samples that a data set's items are made of: what `pack` packs.
+
+    Attributes:
+        rgb_encoding, frames, on_frame: the data set's.
+    """
+
+    def __init__(self, dataset: DepthDataset):
+        self.dataset = dataset
+        self.rgb_encoding, self.frames = dataset.rgb_encoding, dataset.frames
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        return self.dataset.usable(key, self.dataset.sample)
+
+    @property
+    def on_frame(self) -> Callable[[int], None] | None:
+        return self.dataset.on_frame
+
+    @on_frame.setter
+    def on_frame(self, function: Callable[[int], None] | None) -> None:
+        self.dataset.on_frame = function
+
+
+def pack(samples: list[dict]) -> dict:
     """A batch as bytes of the colours and the few measurements, in place of floats for each pixel
     of both."""
-    colours = [item.pop("rgb").mul_(255).round_().to(torch.uint8) for item in items]
-    sparse_depth = torch.stack([item.pop("rgbd")[3] for item in items])  # (B, h, w)
-    places = sparse_depth.view(-1).nonzero()[:, 0]
-    measured = {"places": places.int(), "metres": sparse_depth.view(-1)[places]}
-    return collate(items) | measured | {"colours": torch.stack(colours)}
+    colours, sparse_depth, depth = (
+        np.stack([sample.pop(key) for sample in samples])
+        for key in ("rgb", "sparse_depth", "depth")
+    )
+    places = np.flatnonzero(sparse_depth)
+    packed = {
+        "depth": depth[:, None],
+        "places": places.astype(np.int32),
+        "metres": sparse_depth.reshape(-1)[places],
+        "colours": colours,
+    }
+    return collate(samples) | {name: torch.from_numpy(value) for name, value in packed.items()}
 
 
 def unpack(batch: dict, rgb_encoding: str, *, with_rgb: bool) -> dict:

@@ -19,11 +19,11 @@ class DeadlyDataset(NYUDepthDataset):
 
     signal = signal.SIGKILL
 
-    def item(self, index, epoch):
+    def sample(self, index, epoch):
         self.on_frame(index)
         if index == 2:
             os.kill(os.getpid(), self.signal)
-        return super().item(index, epoch)
+        return super().sample(index, epoch)
 
 
 @pytest.mark.parametrize(
