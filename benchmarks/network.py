@@ -49,7 +49,12 @@ def main(argv: list[str] | None = None) -> None:
         "this project, bf16": lambda: run(ours, bf16=True),
         "this project, bf16, channels last": lambda: run(channels_last, bf16=True),
     }
-    if device.type == "cpu":
+    if device.type == "cuda":
+        compiled = copy.deepcopy(channels_last)
+        compiled.compile()
+        name = "this project, bf16, channels last, compiled"
+        forms[name] = lambda: run(compiled, bf16=True)
+    else:
         forms["this project, float32, packed"] = lambda: run(packed)
         forms["this project, bf16, packed"] = lambda: run(packed, bf16=True)
     with packed_weights(packed):

@@ -65,6 +65,7 @@ def measure(shape: tuple[int, int, int, int], device: torch.device, repeats: int
             {name: (lambda run=run, form=form: run(form)) for name, form in forms.items()},
             device,
             repeats,
+            run=5,
         )
         for name, value in seconds.items():
             given = [guidance, gates, coarse, sparse]
@@ -87,7 +88,7 @@ def measure(shape: tuple[int, int, int, int], device: torch.device, repeats: int
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     add_device_options(parser)
-    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each (default 7)")
+    parser.add_argument("--repeats", type=int, default=7, help="turns of five runs (default 7)")
     parser.add_argument("--scaling", action="store_true", help="over batch, size and steps")
     args = parser.parse_args(argv)
     device = chosen_device(args)

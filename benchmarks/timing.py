@@ -43,21 +43,23 @@ def chosen_device(args: argparse.Namespace) -> torch.device:
 
 
 def medians(
-    functions: dict[str, Callable[[], object]], device: torch.device, repeats: int
+    functions: dict[str, Callable[[], object]], device: torch.device, repeats: int, run: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each function, after a warm-up; the functions take turns, so that a busy
-    moment of the machine does not fall on one of them alone."""
+    """Median seconds of each function, after a warm-up; the functions take turns of `run` calls, so
+    that a busy moment of the machine does not fall on one of them alone. In turns of several calls
+    most find the caches as they left them, not as another function did."""
     for function in functions.values():
         function()
         function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
-            _synchronize(device)
-            started = time.perf_counter()
-            function()
-            _synchronize(device)
-            seconds[name].append(time.perf_counter() - started)
+            for _ in range(run):
+                _synchronize(device)
+                started = time.perf_counter()
+                function()
+                _synchronize(device)
+                seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

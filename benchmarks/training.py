@@ -29,6 +29,7 @@ FORMS = (
     "this project, float32, channels last",
     "this project, bf16",
 )
+ON_A_GPU = ("this project, bf16, channels last, compiled",)
 GIVES_BACK = ", --give_back_memory"
 
 
@@ -38,11 +39,13 @@ class Step:
     def __init__(self, form: str, arch: str, batch: int, size: tuple[int, int], device: str):
         torch.manual_seed(0)
         self.device = torch.device(device)
-        self.bf16 = form.endswith("bf16")
+        self.bf16 = "bf16" in form
         self.keeps_gradients = form.startswith("plain")
         network: nn.Module = PlainNetwork(arch) if form.startswith("plain") else build_model(arch)
-        layout = torch.channels_last if form.endswith("channels last") else torch.contiguous_format
+        layout = torch.channels_last if "channels last" in form else torch.contiguous_format
         self.network = network.to(self.device, memory_format=layout)
+        if form.endswith("compiled"):
+            self.network.compile()
         settings = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}
         if form.startswith("plain"):
             self.optimizer = torch.optim.SGD(network.parameters(), **settings)
@@ -102,10 +105,10 @@ def main(argv: list[str] | None = None) -> None:
         return
     device = chosen_device(args)
     size = f"{args.size[0]}x{args.size[1]}"
+    forms = FORMS + ON_A_GPU if device.type == "cuda" else FORMS
     if args.memory:
-        forms = [*FORMS]
         if device.type == "cpu":
-            forms += [form + GIVES_BACK for form in FORMS[1:]]
+            forms += tuple(form + GIVES_BACK for form in FORMS[1:])
         common = ["--device", args.device, "--arch", args.arch, "--batch", args.batch]
         common += ["--size", *args.size]
         values = {
@@ -115,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
         unit, scale = "peak_MB", 1e-6
     else:
         steps = {
-            form: Step(form, args.arch, args.batch, tuple(args.size), args.device) for form in FORMS
+            form: Step(form, args.arch, args.batch, tuple(args.size), args.device) for form in forms
         }
         values = medians(steps, device, args.repeats)
         unit, scale = "ms", 1e3

@@ -37,12 +37,12 @@ def propagate_images(
 ) -> Tensor:
     """Propagate a batch: (B, K, H, W), (B, C, H, W), (B, 1, H, W) -> (B, C, H, W)."""
     refined = torch.empty_like(coarse, memory_format=torch.contiguous_format)
-    tensors = _detached(guidance, coarse, sparse, refined)
+    batches = _arrays(guidance, coarse, sparse, refined)
 
     def some(images: Iterator[int]) -> None:
         with _room(_Room, guidance, coarse, steps) as room:
             for b in images:
-                arrays = (tensor[b].contiguous().numpy() for tensor in tensors)
+                arrays = (np.ascontiguousarray(array[b]) for array in batches)
                 propagate_image(
                     *arrays, *room.rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
                 )
@@ -64,12 +64,12 @@ def propagate_images_backward(
     # NumPy asks for huge pages, which makes the first touch of tens of megabytes much faster.
     grad_guidance = torch.from_numpy(np.zeros(guidance.shape, np.float32))
     grad_coarse = torch.empty_like(coarse, memory_format=torch.contiguous_format)
-    tensors = _detached(guidance, coarse, sparse, grad_refined, grad_guidance, grad_coarse)
+    batches = _arrays(guidance, coarse, sparse, grad_refined, grad_guidance, grad_coarse)
 
     def some(images: Iterator[int]) -> None:
         with _room(_BackwardRoom, guidance, coarse, steps) as room:
             for b in images:
-                arrays = (tensor[b].contiguous().numpy() for tensor in tensors)
+                arrays = (np.ascontiguousarray(array[b]) for array in batches)
                 propagate_image_backward(
                     *arrays, *room.rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
                 )
@@ -157,10 +157,12 @@ def _ring(rows: int, *shape: int) -> np.ndarray:
     return values[first : first + size].reshape(shape)
 
 
-def _detached(guidance: Tensor, coarse: Tensor, sparse: Tensor | None, *more: Tensor) -> list:
-    """The tensors without gradients; no measurements are an empty (B, 0, 0) sparse depth."""
+def _arrays(
+    guidance: Tensor, coarse: Tensor, sparse: Tensor | None, *more: Tensor
+) -> list[np.ndarray]:
+    """The tensors as NumPy sees them; no measurements are an empty (B, 0, 0) sparse depth."""
     known = guidance.new_empty(guidance.shape[0], 0, 0) if sparse is None else sparse[:, 0]
-    return [tensor.detach() for tensor in (guidance, coarse, known, *more)]
+    return [tensor.detach().numpy() for tensor in (guidance, coarse, known, *more)]
 
 
 def _share_out(function: Callable[[Iterator[int]], None], batch: int) -> None:

@@ -307,7 +307,8 @@ def _advance(maps, weights, constant, offsets, front, last, height):
             for c in range(channels):
                 slot = (s * channels + c) * stride + MARGIN
                 earlier, at = slot - channels * stride, (i & mask) * line + slot
-                term, weight = _row(constant, i) + c * width, _row(weights, i)
+                term = ((i & (len(constant) - 1)) * channels + c) * width
+                weight = (i & (len(weights) - 1)) * count * width
                 if count == 8:
                     _step_row_3x3(
                         maps, at, constant, term, weights, weight, width,
