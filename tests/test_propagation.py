@@ -1,5 +1,7 @@
 """The propagation operator against the published numbers and against the definition."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -359,3 +361,16 @@ def test_the_module_holds_its_settings_and_no_parameters():
         CSPN(kernel_size=5)(guidance, coarse)
     with pytest.raises(ValueError, match="3, 5 or 7"):
         CSPN(kernel_size=4)
+
+
+def test_calls_at_the_same_time_do_not_share_their_work():
+    # Work arrays are kept between calls, of one size at a time.
+    cases = [
+        random_inputs(seed, batch=2, height=height, width=width, dtype=torch.float32)
+        for seed, (height, width) in enumerate([(9, 17), (40, 33), (9, 17)] * 4)
+    ]
+    expected = [propagate(*case, impl="reference") for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for out, value in zip(pool.map(lambda c: propagate(*c), cases), expected, strict=True):
+                torch.testing.assert_close(out, value, rtol=1e-5, atol=1e-5)
