@@ -53,6 +53,13 @@ def _method_to_replace(module: nn.Module) -> str | None:
     return name if covered and module.weight.dtype == torch.float32 else None
 
 
+def _library_takes(dtype: torch.dtype) -> bool:
+    """bfloat16 needs a CPU with instructions for it; PyTorch's own convolutions then do without."""
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32
+
+
 class _Packed:
     """A convolution with weights packed at its first call in each precision."""
 
@@ -65,7 +72,7 @@ class _Packed:
         dtype = x.dtype
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
-        if torch.is_grad_enabled() or dtype not in (torch.float32, torch.bfloat16):
+        if torch.is_grad_enabled() or not _library_takes(dtype):
             return self.unpacked(x)
         x = x.to(dtype)
         if dtype not in self.weights:

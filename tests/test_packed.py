@@ -71,6 +71,16 @@ def test_under_autocast_the_body_is_bfloat16_and_the_heads_are_float32(model):
         assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
 
 
+def test_a_cpu_without_bfloat16_runs_as_it_would_without(model, monkeypatch):
+    monkeypatch.setattr("models.packed._library_takes", lambda dtype: dtype == torch.float32)
+    rgbd = images(1, 64, 64)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(rgbd)
+        with packed_weights(model):
+            assert (model(rgbd) - expected).abs().max() < 0.05 * expected.abs().max()
+            assert not model.decoder.up1.conv.forward.weights
+
+
 def test_gradients_and_other_precisions_go_the_usual_way(model):
     rgbd = images(1, 64, 64)
     with packed_weights(model):
