@@ -16,8 +16,8 @@ be read anywhere. Rings of rows, image row i being row i & mask: gates (ring, 1,
 1 / sum_k |q_k| (ring, STRIDE), the constant term (ring, C, WIDTH), maps (ring, slots, C, STRIDE)
 with slot s for step s. A place is a number of values before it.
 
-What limits a step is the way from a core's second cache to its first, not arithmetic: hence two
-rows at a time, weights in the order of their use, and each row of a map read once.
+What limits a step is how numbers reach a core's first cache, not arithmetic: hence two rows at a
+time, weights in the order of their use, and each row of a map read once.
 """
 
 import numpy as np

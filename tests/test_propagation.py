@@ -374,3 +374,19 @@ def test_calls_at_the_same_time_do_not_share_their_work():
         for _ in range(3):
             for out, value in zip(pool.map(lambda c: propagate(*c), cases), expected, strict=True):
                 torch.testing.assert_close(out, value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_work_arrays_remember_nothing_of_the_image_before(bad):
+    guidance, coarse, sparse = (t.requires_grad_() for t in random_inputs(3, dtype=torch.float32))
+    sparse = sparse.detach()
+
+    def outputs():
+        out = propagate(guidance, coarse, sparse)
+        return out.detach(), *torch.autograd.grad(out.sum(), (guidance, coarse))
+
+    expected = outputs()
+    spoilt = torch.full_like(coarse, bad).requires_grad_()
+    propagate(torch.full_like(guidance, bad).requires_grad_(), spoilt).sum().backward()
+    for value, before in zip(outputs(), expected, strict=True):
+        assert torch.equal(value, before)
