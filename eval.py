@@ -29,14 +29,14 @@ from engine.checkpoint import (
 )
 from engine.evaluation import evaluate, mean_scores
 from engine.failure import run_script
-from engine.illustrator import Illustrator
 from engine.memory import keep_freed_memory
 from engine.metrics import METRICS
 from engine.precision import prepare, use_exact_float32
-from engine.predictor import load_network
-from engine.report import write_record, write_report
 from engine.run_folder import format_table, write_table
+from inference.predictor import load_network
 from models import export_released_state_dict
+from visualize.evaluation_pictures import Illustrator
+from visualize.report import write_record, write_report
 
 EXTREMES = 3  # best and worst images to draw, each
 SHOWN = ("RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25")

@@ -7,7 +7,7 @@
 # Further arguments are handed to eval.py and win:  bash eval_kittidepth_cspn.sh --repeat 1
 set -euo pipefail
 cd "$(dirname "$0")"
-source engine/environment.sh
+source tools/shell/environment.sh
 
 run=output/kitti_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm
 protocol=(
@@ -25,6 +25,6 @@ root=data/kitti_hdf5
 if [ ! -d "$root" ]; then
     echo "No data/kitti_hdf5: the images are the BUILT-IN SAMPLE STREETS, not KITTI."
     root=data/sample_streets
-    "$PYTHON" -m dataloaders.streets --root "$root"
+    "$PYTHON" -m sample_data.streets --root "$root"
 fi
 exec "$PYTHON" eval.py --resume "$run" --data_root "$root" "${protocol[@]}" "$@"

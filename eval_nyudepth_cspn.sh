@@ -11,7 +11,7 @@
 # Further arguments are handed to eval.py and win:  bash eval_nyudepth_cspn.sh --repeat 1
 set -euo pipefail
 cd "$(dirname "$0")"
-source engine/environment.sh
+source tools/shell/environment.sh
 
 run=output/nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40
 case "${1:-8sum}" in
@@ -37,6 +37,6 @@ root=data/nyudepth_hdf5
 if [ ! -d "$root" ]; then
     echo "No data/nyudepth_hdf5: the images are the BUILT-IN SAMPLE ROOMS, not NYU Depth v2."
     root=data/sample_rooms
-    "$PYTHON" -m dataloaders.rooms --root "$root"
+    "$PYTHON" -m sample_data.rooms --root "$root"
 fi
 exec "$PYTHON" eval.py --resume "$run" --data_root "$root" "${protocol[@]}" "$@"

@@ -5,7 +5,7 @@
     python predict.py --rgb photo.jpg --sample-from dense.npy -n 500 --resume CHECKPOINT
 
 Sparse depth is a 16-bit PNG, .npy, .npz, .exr or .csv of the image's own size, 0 where nothing was
-measured (`dataloaders.sparse_files`). Two folders are matched by the files' stems. Writes for each
+measured (`inference.image_files`). Two folders are matched by the files' stems. Writes for each
 image, under --out: <stem>_depth.png (16-bit millimetres), <stem>_depth.npy (float32 metres),
 <stem>_picture.png (to look at) and, with --intrinsics, <stem>.ply (a point cloud).
 """
@@ -21,15 +21,15 @@ import torch
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
 from dataloaders.sampling import sample_sparse_depth
-from dataloaders.sparse_files import match_pairs, read_depth, read_rgb
 from engine import options
 from engine.failure import EXPECTED, RunError, run_script
 from engine.metrics import depth_metrics
-from engine.pictures import prediction_picture, save_depth_png
-from engine.point_cloud import Intrinsics, save_ply
-from engine.predictor import RESIZES, Prediction, Predictor
-from engine.tiling import MAX_TILE_PIXELS
+from inference.image_files import match_pairs, read_depth, read_rgb
+from inference.point_cloud import Intrinsics, save_ply
+from inference.predictor import RESIZES, Prediction, Predictor
+from inference.tiling import MAX_TILE_PIXELS
 from models import packed_weights
+from visualize.pictures import prediction_picture, save_depth_png
 
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
 

@@ -13,7 +13,7 @@
 # Run it again to go on after an interruption.
 set -euo pipefail
 cd "$(dirname "$0")"
-source engine/environment.sh
+source tools/shell/environment.sh
 
 published=(
     --data_set kitti
@@ -58,7 +58,7 @@ if [ -d data/kitti_hdf5 ]; then
         "$@"
 fi
 
-source engine/sample_run.sh
+source tools/shell/sample_run.sh
 announce_sample data/kitti_hdf5 "SAMPLE STREETS" "KITTI"
 recipe=("${published[@]}")
 save_dir=output/sample_streets
@@ -67,7 +67,7 @@ if ! has_gpu; then
     recipe+=("${small[@]}")
 fi
 save_dir="$(run_folder "$save_dir" "$@")"
-"$PYTHON" -m dataloaders.streets --root data/sample_streets
+"$PYTHON" -m sample_data.streets --root data/sample_streets
 "$PYTHON" train.py "${recipe[@]}" \
     --data_root data/sample_streets \
     --resume auto \

@@ -14,7 +14,7 @@
 #       --save_dir output/nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40
 set -euo pipefail
 cd "$(dirname "$0")"
-source engine/environment.sh
+source tools/shell/environment.sh
 
 published=(
     --data_set nyudepth
@@ -60,7 +60,7 @@ if [ -d data/nyudepth_hdf5 ]; then
         "$@"
 fi
 
-source engine/sample_run.sh
+source tools/shell/sample_run.sh
 announce_sample data/nyudepth_hdf5 "SAMPLE ROOMS" "NYU Depth v2"
 recipe=("${published[@]}")
 save_dir=output/sample_rooms_resnet50
@@ -73,7 +73,7 @@ if ! has_gpu; then
     frames=(--n_train 208 --n_val 24)
 fi
 save_dir="$(run_folder "$save_dir" "$@")"
-"$PYTHON" -m dataloaders.rooms --root data/sample_rooms ${frames[@]+"${frames[@]}"}
+"$PYTHON" -m sample_data.rooms --root data/sample_rooms ${frames[@]+"${frames[@]}"}
 "$PYTHON" train.py "${recipe[@]}" \
     --data_root data/sample_rooms \
     --resume auto \

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import medians, write_results
-from engine.export import example, load_export
 from models import ARCHITECTURES, build_model
 from models.export import export_program, save_onnx, save_program
+from tools.export import example, load_export
 
 CPU = torch.device("cpu")
 FORMS = {"ONNX Runtime": ("model.onnx", save_onnx), "torch.export": ("model.pt2", save_program)}

@@ -30,8 +30,8 @@ from benchmarks.plain import training_item_plain
 from benchmarks.timing import RESULTS, describe
 from dataloaders import NYUDepthDataset, make_loader
 from dataloaders.compiled import HAS_NUMBA
-from dataloaders.rooms import render_frame
-from dataloaders.sample_sets import write_frame
+from sample_data import write_frame
+from sample_data.rooms import render_frame
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WRITERS = {"uncompressed": functools.partial(write_frame, compressed=False), "gzip": write_frame}

@@ -37,8 +37,8 @@ exist anyway, and computes the depth maps again; the released formulation keeps 
 import torch
 from torch import Tensor
 
-from cspn.fast import propagate_fast
-from cspn.portable import propagate_portable
+from cspn.backends.convolution import propagate_portable
+from cspn.backends.op import propagate_fast
 from cspn.reference import NORM_TYPES, propagate_reference
 
 ANCHORS = ("coarse", "sparse")

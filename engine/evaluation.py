@@ -27,7 +27,7 @@ def evaluate(
     label: str = "eval",
 ) -> list[dict[str, float | str]]:
     """Run `model` over `loader` in evaluation mode, under `--amp` where asked for; on a CPU with
-    its weights packed (`models.packed`), which takes their memory once more.
+    its weights packed (`models.packed_weights`), which takes their memory once more.
 
     Where several processes share the images, each returns the rows of all.
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from engine import distributed
 from engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from engine.failure import RunError
-from engine.pictures import save_curves
 from engine.run_folder import RunFolder
-from engine.tensorboard import TensorBoard
 from engine.training import Training
+from visualize.pictures import save_curves
+from visualize.tensorboard import TensorBoard
 
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best_model.pth"
 

@@ -1,9 +1,9 @@
 """The depth-completion networks: ResNet encoder, up-projection decoder, CSPN refinement."""
 
+from models.imagenet_weights import PretrainedError
 from models.network import ARCHITECTURES, REFINEMENTS, DepthCompletionNet, build_model
-from models.packed import packed_weights
-from models.pretrained import PretrainedError
-from models.released import (
+from models.packed_weights import packed_weights
+from models.released_weights import (
     convert_released_state_dict,
     dead_released_keys,
     export_released_state_dict,

@@ -1,15 +1,12 @@
 """A network as a file that other runtimes read: ONNX, or a PyTorch program (.pt2).
 
-    python -m models.export --resume CHECKPOINT --out model.onnx model.pt2
-
 Input `rgbd` (B, 4, H, W) float32: encoded RGB, then sparse depth in metres with 0 = no
 measurement. Output `depth` (B, 1, H, W) float32 metres. Batch, height and width are free, from
-1x32x32 up, odd sizes too. The propagation is inside, as standard operations (`cspn.portable`);
+1x32x32 up, odd sizes too. The propagation is inside, as standard operations (impl="portable");
 nothing of this project is needed to run either file. A .pt2 holds ATen operations alone and loads
 with `torch.export.load(path).module()`.
 
-This file turns a module into a file and knows no checkpoints, which belong to `engine`. Only the
-command at the bottom, which nothing imports, hands over to `engine.export`.
+This file turns a module into a file and knows no checkpoints; the command is `tools.export`.
 """
 
 import copy
@@ -162,10 +159,3 @@ def _name_axes(graph) -> None:
         for axis, size in enumerate(value.shape or ()):
             if not isinstance(size, int) and str(size) != "None":
                 value.shape[axis] = pattern.sub(lambda match: names[match[0]], str(size))
-
-
-if __name__ == "__main__":
-    from engine.export import main
-    from engine.failure import run_script
-
-    run_script(main)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cspn import CSPN
 from models.decoder import Decoder
 from models.encoder import ENCODER_CHANNELS, Encoder
-from models.pretrained import load_imagenet_encoder
+from models.imagenet_weights import load_imagenet_encoder
 from models.spn import SPN
 
 ARCHITECTURES = tuple(ENCODER_CHANNELS)

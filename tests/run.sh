@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # What optional parts need; where it is not installed their tests are skipped with the reason.
 EXTRAS="requirements-test.txt"
-source engine/environment.sh
+source tools/shell/environment.sh
 exec "$PYTHON" -m pytest "$@"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cspn import CSPN, neighbour_offsets, normalized_affinity, propagate
-from engine.affinity import (
+from visualize.influence import (
     affinity_picture,
     choose_pixels,
     listening_weights,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import write_frame, write_frames
 
-from dataloaders import census, check
+import tools.check_data.__main__ as check
+from tools.check_data import census
 
 SIZE = (120, 160)
 

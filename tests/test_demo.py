@@ -19,10 +19,13 @@ from PIL import Image
 
 from dataloaders import DataError
 from engine.checkpoint import CheckpointError, save_checkpoint
-from engine.demo import __main__ as command
-from engine.demo import panels
-from engine.demo.inputs import MAX_FRAME_PIXELS, example_frames, open_depth, open_image
-from engine.demo.session import (
+from engine.failure import RunError
+from inference.predictor import Predictor
+from models import build_model
+from tools.demo import __main__ as command
+from tools.demo import panels
+from tools.demo.inputs import MAX_FRAME_PIXELS, example_frames, open_depth, open_image
+from tools.demo.session import (
     MAX_STEPS,
     Frame,
     Propagation,
@@ -31,9 +34,6 @@ from engine.demo.session import (
     has_settings,
     own_settings,
 )
-from engine.failure import RunError
-from engine.predictor import Predictor
-from models import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER = next(
@@ -315,7 +315,7 @@ def test_the_command_refuses_with_a_sentence(checkpoint, monkeypatch):
 
 
 def test_nothing_but_the_page_imports_gradio():
-    # This file imports everything else of engine.demo at its top.
+    # This file imports everything else of tools.demo at its top.
     assert "gradio" not in sys.modules
 
 
@@ -329,7 +329,7 @@ def page(checkpoint, tiny_root):
         pytest.skip("no Chromium with chromedriver on this machine")
     flags = ["--resume", checkpoint, "--data_root", tiny_root, "--port", "0", "--device", "cpu"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "engine.demo", *map(str, flags)],
+        [sys.executable, "-m", "tools.demo", *map(str, flags)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -13,10 +13,10 @@ import torch
 
 from cspn import NORM_TYPES, propagate
 from engine.checkpoint import save_checkpoint
-from engine.export import example, main
 from engine.options import OptionError
 from models import build_model
 from models.export import ONNX_PACKAGES, ExportError, export_program, save_onnx
+from tools.export import example, main
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ONNX_PACKAGES)
 needs_onnx = pytest.mark.skipif(
@@ -158,7 +158,7 @@ def test_every_unpooling_exports_as_the_fused_one_and_the_model_keeps_its_own():
 
 def test_the_described_encoding_is_the_one_of_the_loader():
     from dataloaders.transforms import IMAGENET_MEAN, IMAGENET_STD, encode_rgb
-    from engine.export import CONSTANTS, ENCODINGS
+    from tools.export import CONSTANTS, ENCODINGS
 
     rgb = np.arange(256, dtype=np.uint8).repeat(3).reshape(256, 1, 3).transpose(2, 0, 1)
     mean, std = (v.reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))

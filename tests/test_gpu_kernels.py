@@ -15,7 +15,8 @@ import pytest
 import torch
 from golden_weights import GOLDEN
 
-from cspn import ANCHORS, NORM_TYPES, gpu, propagate
+from cspn import ANCHORS, NORM_TYPES, propagate
+from cspn.backends import triton_gpu as gpu
 
 TOLERANCE = 2e-5
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")

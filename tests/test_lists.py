@@ -7,7 +7,7 @@ import pytest
 from conftest import write_frame
 
 from dataloaders import KITTIDepthDataset, NYUDepthDataset
-from dataloaders.lists import frame_names, main
+from tools.make_lists import frame_names, main
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from models import (
     export_released_state_dict,
     is_released_state_dict,
 )
-from models.pretrained import load_imagenet_encoder
+from models.imagenet_weights import load_imagenet_encoder
 from models.unpool import UnpoolConv, unpool_fast, unpool_slow
 
 

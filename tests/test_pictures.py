@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from engine.pictures import (
+from visualize.pictures import (
     FOOT_HEIGHT,
     GAP,
     LABEL_HEIGHT,

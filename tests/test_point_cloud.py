@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.point_cloud import Intrinsics, back_project, save_ply
+from inference.point_cloud import Intrinsics, back_project, save_ply
 
 CAMERA = Intrinsics(500.0, 400.0, 3.0, 2.0)
 

@@ -15,9 +15,9 @@ from dataloaders import DataError, NYUDepthDataset
 from dataloaders.sampling import resize_points, thin_points
 from engine.checkpoint import CheckpointError, save_checkpoint
 from engine.options import OptionError
-from engine.pictures import FOOT_HEIGHT, LABEL_HEIGHT
-from engine.predictor import Predictor
+from inference.predictor import Predictor
 from models import build_model, convert_released_state_dict
+from visualize.pictures import FOOT_HEIGHT, LABEL_HEIGHT
 
 SIZE = (120, 160)
 

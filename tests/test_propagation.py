@@ -7,7 +7,8 @@ import pytest
 import torch
 from golden_weights import GOLDEN
 
-from cspn import ANCHORS, CSPN, NORM_TYPES, cpu, neighbour_offsets, normalized_affinity, propagate
+from cspn import ANCHORS, CSPN, NORM_TYPES, neighbour_offsets, normalized_affinity, propagate
+from cspn.backends import numba_cpu as cpu
 
 OFFSETS_3X3 = [(1, 1), (1, 0), (1, -1), (0, 1), (0, -1), (-1, 1), (-1, 0), (-1, -1)]
 

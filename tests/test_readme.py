@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from engine.checkpoint import save_checkpoint
-from engine.flags import BEGIN, END, SCRIPTS, flag_table, flag_tables, parsers
 from models import build_model
+from tools.flag_tables import BEGIN, END, SCRIPTS, flag_table, flag_tables, parsers
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/differences.md")
@@ -212,7 +212,7 @@ def test_every_link_and_picture_leads_to_something_that_exists(page):
 def test_the_flag_table_is_the_one_of_the_parsers():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = text.split(BEGIN)[1].split(END)[0].strip()
-    assert shown == flag_tables(), "run: python -m engine.flags --write"
+    assert shown == flag_tables(), "run: python -m tools.flag_tables --write"
 
 
 @pytest.mark.parametrize("together", SCRIPTS, ids=" ".join)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import write_frames
 
-from dataloaders import DataError, repack
+from dataloaders import DataError
 from dataloaders.hdf5 import read_frame
-from dataloaders.sample_sets import write_frame
+from sample_data import write_frame
+from tools import repack
 
 
 @pytest.fixture

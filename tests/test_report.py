@@ -17,10 +17,10 @@ from engine.checkpoint import save_checkpoint
 from engine.evaluation import best_and_worst
 from engine.failure import RunError
 from engine.metrics import METRICS
-from engine.pictures import result_strip
-from engine.report import write_report
-from engine.report.charts import line_chart
-from engine.report.published import PUBLISHED, PUBLISHED_METRICS
+from visualize.pictures import result_strip
+from visualize.report import write_report
+from visualize.report.charts import line_chart
+from visualize.report.published import PUBLISHED, PUBLISHED_METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "<script>document.title='owned'</script>\"'><img src=x onerror=alert(1)>"
@@ -146,7 +146,7 @@ def test_only_the_real_test_set_is_called_comparable(tmp_path):
     assert "NOT comparable" not in page_of(write_run(tmp_path / "real", official))
     for name, change, reason in (
         ("few", {"names": official[:8]}, "8 images were scored, not the 654"),
-        ("rooms", {"record": {"sample_set": "dataloaders.rooms"}}, "rendered by this project"),
+        ("rooms", {"record": {"sample_set": "sample_data.rooms"}}, "rendered by this project"),
         ("fewer", {"args": {"n_sample": 200}}, "n_sample is 200, published 500"),
         ("exact", {"args": {"sampler": "exact"}}, "sampler is exact"),
         ("other", {"args": {"data_set": "made_up"}}, "data set is made_up"),
@@ -278,7 +278,7 @@ def test_charts_leave_out_what_cannot_be_drawn():
 def test_the_command_writes_the_page(run, tmp_path):
     out = tmp_path / "page.html"
     done = subprocess.run(
-        [sys.executable, "-m", "engine.report", str(run), "--out", str(out)],
+        [sys.executable, "-m", "visualize.report", str(run), "--out", str(out)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,11 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders import rooms, sample_sets
-from dataloaders.rooms import ROOMS, generation, render, shade, shapes
-from dataloaders.rooms.pose import camera_at
-from dataloaders.rooms.scene import Light, Materials, Scene, sample_scene
-from dataloaders.rooms.textures import SIZE, Atlas
+import sample_data as sample_sets
+from sample_data import rooms
+from sample_data.rooms import ROOMS, generation, render, shade, shapes
+from sample_data.rooms.pose import camera_at
+from sample_data.rooms.scene import Light, Materials, Scene, sample_scene
+from sample_data.rooms.textures import SIZE, Atlas
 
 TRAIN, VAL = 4, 2
 FRAMES_PER_SCENE = 2

@@ -245,8 +245,8 @@ def test_training_and_evaluation_run_on_the_real_frames(real_frames, tmp_path, d
 
 def test_a_strangers_checkpoint_in_the_published_folder_is_evaluated_as_ours(tmp_path):
     """The authors' instructions: put best_model.pth there, run the script."""
-    from dataloaders.rooms import generate
     from engine.checkpoint import save_checkpoint
+    from sample_data.rooms import generate
 
     project = tmp_path / "project"
     listing = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dataloaders import DataError
-from dataloaders.sparse_files import match_pairs, read_depth, read_rgb
+from inference.image_files import match_pairs, read_depth, read_rgb
 
 SIZE = (40, 60)
 

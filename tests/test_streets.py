@@ -10,12 +10,14 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders import KITTIDepthDataset, sample_sets, streets
-from dataloaders.rooms import shapes
-from dataloaders.rooms.render import cast
-from dataloaders.rooms.scene import Materials, Scene
-from dataloaders.rooms.textures import SIZE, Atlas
-from dataloaders.streets import STREETS, foliage, generation, lidar, rig, sunlight
+import sample_data as sample_sets
+from dataloaders import KITTIDepthDataset
+from sample_data import streets
+from sample_data.rooms import shapes
+from sample_data.rooms.render import cast
+from sample_data.rooms.scene import Materials, Scene
+from sample_data.rooms.textures import SIZE, Atlas
+from sample_data.streets import STREETS, foliage, generation, lidar, rig, sunlight
 
 TRAIN, VAL = 4, 2
 FRAMES_PER_SCENE = 2
@@ -157,7 +159,7 @@ def test_resume_makes_only_what_is_missing(sample_set):
 
 def test_a_foreign_folder_is_refused_by_the_command_and_left_alone(tmp_path):
     (tmp_path / "rooms.json").write_text("{}")
-    command = [sys.executable, "-m", "dataloaders.streets", "--root", str(tmp_path)]
+    command = [sys.executable, "-m", "sample_data.streets", "--root", str(tmp_path)]
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 2

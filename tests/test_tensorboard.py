@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from engine.metrics import METRICS
-from engine.tensorboard import TensorBoard
+from visualize.tensorboard import TensorBoard
 
 needs_tensorboard = pytest.mark.skipif(
     find_spec("tensorboard") is None, reason="tensorboard is not installed"
@@ -57,13 +57,13 @@ def test_a_resumed_run_replaces_the_points_it_writes_again(tmp_path):
 
 
 def test_without_the_package_nothing_is_written_and_nothing_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("visualize.tensorboard.find_spec", lambda name: None)
     write_epochs(tmp_path / "run", (1, 2), 0).close()
     assert not (tmp_path / "run").exists()
 
 
 def test_a_package_that_cannot_be_imported_does_not_stop_a_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.tensorboard.find_spec", lambda name: object())
+    monkeypatch.setattr("visualize.tensorboard.find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     write_epochs(tmp_path / "run", (1,), 0).close()
     assert not (tmp_path / "run").exists()

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from golden_weights import golden_state_dict
 
-from engine.predictor import Predictor
-from engine.tiling import MAX_TILE_PIXELS, plan_tiles, run_tiled
+from inference.predictor import Predictor
+from inference.tiling import MAX_TILE_PIXELS, plan_tiles, run_tiled
 from models import build_model, convert_released_state_dict
 
 

@@ -1,0 +1,1 @@
+"""Implementations of the propagation; `cspn.propagation` chooses among them."""

@@ -1,0 +1,61 @@
+"""The same propagation as a few standard operations, for `torch.export` and ONNX.
+
+A compiled kernel cannot leave this project; pads, slices and sums can, but a step of them is some
+thirty graph nodes. Here a convolution with a fixed kernel of zeros and ones reads all K neighbours
+at once, zeros outside the image included, so a step is four nodes: Conv, Mul, ReduceSum, Add. The
+sparse rule is folded into the weights and the constant, as in `cspn.backends.op`. Differentiable
+as it is; slower than "fast", and an infinite value reaches its neighbours as NaN (0 * inf).
+
+B batch, C channels of the refined map, H W image, K neighbours.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cspn.reference import neighbour_offsets
+
+
+def propagate_portable(
+    guidance: Tensor,
+    coarse_depth: Tensor,
+    sparse_depth: Tensor | None,
+    steps: int,
+    norm_type: str,
+    anchor: str,
+) -> Tensor:
+    """`cspn.propagate` for checked arguments of one float dtype."""
+    neighbours, channels = guidance.shape[1], coarse_depth.shape[1]
+    size = round((neighbours + 1) ** 0.5)
+    reader = guidance.new_tensor(_one_hot_kernels(size))  # (K, 1, size, size)
+
+    gates = F.conv2d(guidance, reader, padding=size // 2, groups=neighbours)  # g_k(p + o_k)
+    if norm_type == "8sum_abs":
+        gates = gates.abs()
+    total = gates.abs().sum(dim=1, keepdim=True)
+    weights = gates / torch.where(total > 0, total, torch.ones_like(total))  # (B, K, H, W)
+    constant = (1 - weights.sum(dim=1, keepdim=True)) * coarse_depth  # (B, C, H, W)
+    weights = weights.unsqueeze(1)  # (B, 1, K, H, W)
+    if sparse_depth is not None:
+        known = sparse_depth > 0  # (B, 1 or C, H, W)
+        constant = torch.where(
+            known, coarse_depth if anchor == "coarse" else sparse_depth, constant
+        )
+        weights = torch.where(known.unsqueeze(2), torch.zeros_like(weights), weights)
+
+    readers = reader.repeat(channels, 1, 1, 1)  # (C K, 1, size, size)
+    depth = coarse_depth
+    for _ in range(steps):
+        read = F.conv2d(depth, readers, padding=size // 2, groups=channels)
+        # (B, C, K, H, W), summed over the neighbours.
+        depth = constant + (weights * read.unflatten(1, (channels, neighbours))).sum(dim=2)
+    return depth
+
+
+def _one_hot_kernels(size: int) -> list[list[list[list[float]]]]:
+    """(K, 1, size, size): kernel k is 1 at offset o_k and 0 elsewhere."""
+    span = range(-(size // 2), size // 2 + 1)
+    return [
+        [[[float((dy, dx) == offset) for dx in span] for dy in span]]
+        for offset in neighbour_offsets(size)
+    ]

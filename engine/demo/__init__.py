@@ -1,4 +1,0 @@
-"""A page to try a network in the browser: `python -m engine.demo --resume CHECKPOINT`.
-
-Gradio is imported by `page` alone; the rest, and `engine`, work without it.
-"""

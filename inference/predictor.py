@@ -1,0 +1,317 @@
+"""Depth for an image and its measurements, as a few lines of Python.
+
+    predictor = Predictor.from_checkpoint("output/my_run")
+    prediction = predictor(rgb, sparse_depth)  # (H, W, 3) uint8, (H, W) metres with 0 = none
+    prediction.depth  # (H, W) float32 metres
+
+H, W the image; h, w what the network is given, which `resize` chooses.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dataloaders import DATA_SETS, RGB_ENCODINGS, DataError
+from dataloaders.hdf5 import MAX_VALUES
+from dataloaders.sampling import resize_points, thin_points
+from dataloaders.transforms import encode_rgb, resized_size
+from engine import options
+from engine.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    load_weights,
+)
+from engine.precision import use_exact_float32
+from inference.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
+from models import DepthCompletionNet, build_model
+from models.network import MIN_SIZE
+
+RESIZES = ("training", "none")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says about one image.
+
+    depth: (H, W) float32 metres, refined. It is a regression: nothing keeps it positive.
+    coarse_depth: (H, W) float32 metres, before the refinement; the same as `depth` without one.
+    resize: "training" or "none", as it was run.
+    network_size: (h, w) that the network saw.
+    tiles: how many overlapping tiles that took.
+    measurements: how many were given.
+    used: how many of them the network saw; fewer where some met in one pixel or were thinned.
+    expected: how many training gave the network in an image of that size, None where unknown.
+    """
+
+    depth: np.ndarray
+    coarse_depth: np.ndarray
+    resize: str
+    network_size: tuple[int, int]
+    tiles: int
+    measurements: int
+    used: int
+    expected: int | None
+
+
+class Predictor:
+    """A network that is called with an image and its measurements; see the module.
+
+    Args:
+        model: the network, already on `device`.
+        rgb_encoding: the one it was trained with; see `dataloaders.transforms.encode_rgb`.
+        short_side: pixels of the image's short side at its training scale (240 on NYU), None
+            where its data set is not resized (KITTI).
+        device: where it runs.
+        resize: "training" hands the image over at the scale the network was trained at, and
+            brings the depth back to the image's size; "none" keeps every pixel.
+        max_tile_pixels: larger inputs are cut into overlapping tiles of at most this many pixels.
+        density: measurements a pixel in training, None where unknown.
+        thin: give the network no more measurements than that: where there are more than training
+            ever drew (5 standard deviations), a random choice of them, the same one every time.
+            A network trained with 500 measurements gets worse with more.
+
+    Raises:
+        OptionError: an option that does not exist, or a tile that is too small.
+    """
+
+    def __init__(
+        self,
+        model: DepthCompletionNet,
+        *,
+        rgb_encoding: str = "released",
+        short_side: int | None = 240,
+        device: torch.device | str = "cpu",
+        resize: str = "training",
+        max_tile_pixels: int = MAX_TILE_PIXELS,
+        density: float | None = None,
+        thin: bool = True,
+    ):
+        for name, value, allowed in (
+            ("rgb_encoding", rgb_encoding, RGB_ENCODINGS),
+            ("resize", resize, RESIZES),
+        ):
+            if value not in allowed:
+                raise options.OptionError(
+                    f"{name} must be one of {', '.join(allowed)}, got {value!r}"
+                )
+        if max_tile_pixels < MIN_TILE_PIXELS:
+            raise options.OptionError(
+                f"a tile needs at least {MIN_TILE_PIXELS} pixels, got {max_tile_pixels}"
+            )
+        self.model = model.eval()
+        self.rgb_encoding = rgb_encoding
+        self.short_side = short_side
+        self.device = torch.device(device)
+        self.resize = resize
+        self.max_tile_pixels = max_tile_pixels
+        self.density = density
+        self.thin = thin
+        self.checkpoint: Checkpoint | None = None
+        self.settings: argparse.Namespace | None = None
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        steps: int | None = None,
+        norm_type: str | None = None,
+        anchor: str | None = None,
+        resize: str = "training",
+        max_tile_pixels: int = MAX_TILE_PIXELS,
+        thin: bool = True,
+    ) -> "Predictor":
+        """A predictor with the weights and settings of a checkpoint, ours or a published one.
+
+        Args:
+            path: checkpoint file or run folder.
+            device: "auto" (the first GPU where there is one), "cpu", "cuda" or "cuda:N".
+            steps, norm_type, anchor: of the propagation, None for the checkpoint's own. A
+                published file does not hold its `norm_type`; it is told from its folder's name.
+            resize, max_tile_pixels, thin: see `Predictor`.
+
+        Raises:
+            CheckpointError: no such file, or not a checkpoint of this network.
+            OptionError: a device this machine does not have, an option that does not exist, or
+                propagation settings for a network without CSPN.
+        """
+        checkpoint = load_checkpoint(find_checkpoint(Path(path)))
+        settings = _settings(checkpoint)
+        given = {"cspn_step": steps, "cspn_norm_type": norm_type, "cspn_anchor": anchor}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and options.refinement(settings) != "cspn":
+            raise options.OptionError(
+                f"{checkpoint.path} holds a network without CSPN, which has no {next(iter(given))}"
+            )
+        if steps is not None and (not isinstance(steps, int) or steps < 0):
+            raise options.OptionError(f"steps must be a whole number from 0 up, got {steps!r}")
+        vars(settings).update(given)
+        torch_device = options.resolve_device(device)
+        use_exact_float32()
+        data_set = DATA_SETS[settings.data_set]
+        predictor = cls(
+            load_network(checkpoint, settings, torch_device),
+            rgb_encoding=settings.rgb_encoding,
+            short_side=data_set.short_side if data_set.resizes_in_validation else None,
+            device=torch_device,
+            resize=resize,
+            max_tile_pixels=max_tile_pixels,
+            density=settings.n_sample / math.prod(data_set.crop_size),
+            thin=thin,
+        )
+        predictor.checkpoint, predictor.settings = checkpoint, settings
+        return predictor
+
+    def __call__(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> Prediction:
+        """Complete the depth of one image.
+
+        Args:
+            rgb: (H, W, 3) uint8, or float in 0..1, which is rounded to bytes.
+            sparse_depth: (H, W) float metres, 0 = no measurement.
+
+        Raises:
+            DataError: another shape or type, values that are not finite or negative, no pixels,
+                or more of them than the limit for images.
+        """
+        rgb, sparse_depth = _checked(rgb, sparse_depth)
+        measurements, own_size = int(np.count_nonzero(sparse_depth)), sparse_depth.shape
+        size = own_size
+        if self.resize == "training" and self.short_side is not None:
+            size = resized_size(own_size[::-1], self.short_side)[::-1]
+        if 3 * size[0] * size[1] > MAX_VALUES:
+            raise DataError(
+                f"an image of {own_size[1]}x{own_size[0]} pixels is {size[1]}x{size[0]} at the "
+                f"training scale, more than {MAX_VALUES // 3} pixels"
+            )
+        if size != own_size:
+            image = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR)
+            rgb, sparse_depth = np.asarray(image), resize_points(sparse_depth, size)
+        sparse_depth, expected = self._thinned(sparse_depth)
+        used = int(np.count_nonzero(sparse_depth))
+        # Below the smallest size the image's edge is repeated, and what it adds cut off again.
+        pad = [(0, max(MIN_SIZE - length, 0)) for length in size]
+        rgb = np.pad(rgb, (*pad, (0, 0)), mode="edge")
+        sparse_depth = np.pad(sparse_depth, pad)
+
+        maps, tiles = run_tiled(
+            sparse_depth.shape,
+            lambda window: self._run(rgb[window], sparse_depth[window]),
+            self.max_tile_pixels,
+        )
+        depth, coarse_depth = (_resize_dense(m[: size[0], : size[1]], own_size) for m in maps)
+        return Prediction(
+            depth, coarse_depth, self.resize, size, tiles, measurements, used, expected
+        )
+
+    def _thinned(self, sparse_depth: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """Sparse depth at the network's size, no denser than in training, and what that means."""
+        if self.density is None:
+            return sparse_depth, None
+        expected = round(self.density * sparse_depth.size)
+        most = expected + 5 * math.sqrt(expected)
+        if self.thin and np.count_nonzero(sparse_depth) > most > 0:
+            sparse_depth = thin_points(sparse_depth, expected, np.random.default_rng(0))
+        return sparse_depth, expected
+
+    def network_input(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> Tensor:
+        """(h, w, 3) uint8 and (h, w) float32 metres, both as they are and unchecked -> what the
+        network reads, (1, 4, h, w) float32 on the predictor's device."""
+        rgbd = np.empty((1, 4, *sparse_depth.shape), np.float32)
+        encode_rgb(np.ascontiguousarray(rgb.transpose(2, 0, 1)), self.rgb_encoding, rgbd[0, :3])
+        rgbd[0, 3] = sparse_depth
+        return torch.from_numpy(rgbd).to(self.device)
+
+    @torch.inference_mode()
+    def _run(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8 and (h, w) metres -> (2, h, w) metres: depth and coarse depth."""
+        batch = self.network_input(rgb, sparse_depth)
+        coarse_depth, guidance = self.model.coarse_depth_and_guidance(batch)
+        depth = coarse_depth
+        if self.model.refinement is not None:
+            depth = self.model.refinement(guidance, coarse_depth, batch[:, 3:4])
+        return torch.cat((depth, coarse_depth), dim=1)[0].float().cpu().numpy()
+
+
+def load_network(
+    checkpoint: Checkpoint, settings: argparse.Namespace, device: torch.device
+) -> nn.Module:
+    """The network that `settings` describe, with the checkpoint's weights, on `device`.
+
+    Raises:
+        CheckpointError: the weights are another network's, or the settings no network's.
+    """
+    try:
+        model = build_model(**options.model_options(settings))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path}: its settings are wrong: {error}") from error
+    load_weights(model.to(device), checkpoint)
+    return model
+
+
+def _resize_dense(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) -> (H, W) bilinear; a network's depth has no holes to mix in."""
+    if depth.shape == size:
+        return np.ascontiguousarray(depth)
+    image = Image.fromarray(np.ascontiguousarray(depth, np.float32))
+    return np.array(image.resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def _settings(checkpoint: Checkpoint) -> argparse.Namespace:
+    """A checkpoint's data and model settings; what it does not hold is the flags' default."""
+    parser = argparse.ArgumentParser()
+    options.add_data_options(parser)
+    options.add_model_options(parser)
+    names = {action.dest for action in parser._actions} - {"help"}
+    settings = argparse.Namespace(**{name: parser.get_default(name) for name in names})
+    vars(settings).update({k: v for k, v in checkpoint.args.items() if k in names})
+    for name in ("n_sample", "cspn_step"):
+        value = getattr(settings, name)
+        if not isinstance(value, int) or value < 0:
+            raise CheckpointError(
+                f"{checkpoint.path}: its {name} is {value!r}, expected a whole number from 0 up"
+            )
+    for name, allowed in (("data_set", tuple(DATA_SETS)), ("rgb_encoding", RGB_ENCODINGS)):
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise CheckpointError(
+                f"{checkpoint.path}: its {name} must be one of {', '.join(allowed)}, got {value!r}"
+            )
+    return settings
+
+
+def _checked(rgb: np.ndarray, sparse_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two as (H, W, 3) uint8 and (H, W) float32, or a `DataError`."""
+    rgb, sparse_depth = np.asarray(rgb), np.asarray(sparse_depth)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or not (rgb.dtype == np.uint8 or rgb.dtype.kind == "f"):
+        raise DataError(
+            f"rgb must be (H, W, 3) uint8 or float in 0..1, got {rgb.shape} {rgb.dtype}"
+        )
+    if sparse_depth.shape != rgb.shape[:2] or sparse_depth.dtype.kind not in "fiu":
+        raise DataError(
+            f"sparse_depth must be {rgb.shape[:2]} metres like rgb, "
+            f"got {sparse_depth.shape} {sparse_depth.dtype}"
+        )
+    if rgb.size == 0 or rgb.size > MAX_VALUES:
+        raise DataError(f"rgb must have 1..{MAX_VALUES // 3} pixels, got {rgb.shape}")
+    sparse_depth = sparse_depth.astype(np.float32)
+    if not np.isfinite(sparse_depth).all():
+        raise DataError("sparse_depth holds NaN or infinite values, expected metres and 0")
+    if sparse_depth.min() < 0:
+        raise DataError("sparse_depth holds negative values, expected metres and 0")
+    if rgb.dtype != np.uint8:
+        if not (rgb.min() >= 0 and rgb.max() <= 1):
+            raise DataError(
+                f"a float rgb must lie in 0..1, got {rgb.min():g}..{rgb.max():g}; "
+                "hand bytes over as uint8"
+            )
+        rgb = np.rint(rgb * 255).astype(np.uint8)
+    return rgb, sparse_depth

@@ -1,0 +1,21 @@
+"""Makes the built-in sample set: ray-cast furnished rooms in the HDF5 layout of NYU Depth v2.
+
+    python -m sample_data.rooms --root data/sample_rooms
+
+writes `train/<room>/<frame>.h5` with holes like those of a Kinect and `val/official/<id>.h5`
+without any; the rooms of the two splits are different. A file holds `rgb` (3, 480, 640) uint8
+and `depth` (480, 640) float32 in metres, whole millimetres, where 0 means "not measured".
+A frame depends on the seed, its split and its index only, so a larger set begins with the frames
+of a smaller one, and any number of workers writes the same data. What an interruption left out
+is made by the next run.
+"""
+
+from functools import partial
+
+import sample_data as sample_sets
+from sample_data.rooms.generation import ROOMS, frame_path, render_frame
+
+# generate(root, n_train=..., n_val=..., seed=..., workers=...) makes the missing frames of a set.
+generate = partial(sample_sets.generate, ROOMS)
+
+__all__ = ["ROOMS", "frame_path", "generate", "render_frame"]

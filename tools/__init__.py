@@ -1,0 +1,1 @@
+"""Commands beside train.py, eval.py and predict.py; run each as `python -m tools.<name>`."""

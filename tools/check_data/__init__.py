@@ -1,0 +1,1 @@
+"""Check a data set: `python -m tools.check_data`."""

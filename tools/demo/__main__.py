@@ -1,0 +1,105 @@
+"""Serve a page to try a network: pick an image, click points, move the propagation.
+
+    python -m tools.demo --resume output/my_run          # then open http://127.0.0.1:7860
+    python -m tools.demo --resume output/my_run --data_root data/nyudepth_hdf5
+
+Examples are validation frames of --data_root, or of the sample set where it has been made. Needs
+Gradio: pip install -r requirements-demo.txt.
+"""
+
+import argparse
+import importlib.metadata
+import socket
+from pathlib import Path
+
+from engine import options
+from engine.failure import RunError, run_script
+from inference.predictor import Predictor
+from tools.demo.inputs import SAMPLE_ROOTS, example_frames
+
+GRADIO = 6
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every flag of this command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.demo",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--resume", "-r", required=True, metavar="CHECKPOINT", help="checkpoint file or run folder")
+    add("--data_root", metavar="DIR", help="data set whose val/ frames are examples")
+    add("--examples", type=int, default=12, help="frames to pick from (default 12)")
+    add(
+        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1, this machine)"
+    )
+    add("--port", type=int, default=7860, help="port to listen on, 0 for a free one (default 7860)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    add("--debug", action="store_true", help="full traceback on errors")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    if args.examples < 0:
+        raise options.OptionError(f"--examples must not be negative, got {args.examples}")
+    predictor = Predictor.from_checkpoint(args.resume, device=args.device)
+    check_gradio()
+    root = args.data_root or SAMPLE_ROOTS[predictor.settings.data_set]
+    has_examples = args.examples > 0 and (args.data_root or Path(root).is_dir())
+    examples = example_frames(predictor, root, args.examples) if has_examples else []
+    bound = bind(args.host, args.port)
+
+    # Imported late: without Gradio the sentences above are still given.
+    from tools.demo.page import Page
+    from tools.demo.server import serve
+
+    port = bound.getsockname()[1]
+    print(f"{predictor.checkpoint.path}: {len(examples)} examples of {root}", flush=True)
+    print(f"open http://{args.host}:{port} (Ctrl+C stops)", flush=True)
+    serve(Page(predictor, examples).build(), bound, args.host)
+
+
+def check_gradio() -> None:
+    """Refuse with a sentence where Gradio is missing or too old.
+
+    Raises:
+        RunError: either.
+    """
+    advice = "pip install -r requirements-demo.txt"
+    try:
+        version = importlib.metadata.version("gradio")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RunError(f"the page needs Gradio, which is not installed: {advice}") from error
+    if int(version.split(".")[0]) < GRADIO:
+        raise RunError(f"the page needs Gradio {GRADIO}, got {version}: {advice}")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens at (host, port).
+
+    Raises:
+        RunError: the address is taken, not this machine's, or no address.
+    """
+    if not 0 <= port <= 65535:
+        raise options.OptionError(f"--port must lie in 0..65535, got {port}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(
+            f"cannot listen on {host}, port {port}: {reason}; choose others with --host and --port"
+        ) from error
+    return bound
+
+
+if __name__ == "__main__":
+    run_script(main)

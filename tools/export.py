@@ -1,0 +1,161 @@
+"""The command `python -m tools.export`: a checkpoint in, ONNX and PyTorch programs out.
+
+Every file is run after it was written, beside the network itself, on an image of the published
+size; a file that disagrees is an error.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine import options
+from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
+from engine.failure import RunError, run_script
+from models import build_model
+from models.export import (
+    INPUT,
+    OUTPUT,
+    SUFFIXES,
+    ExportError,
+    export_program,
+    save_onnx,
+    save_program,
+)
+from models.network import MIN_SIZE, DepthCompletionNet
+
+# Largest difference to the network's own output that passes, as a share of its largest depth.
+TOLERANCE = 1e-4
+SIZES = {"nyudepth": (228, 304), "kitti": (228, 912)}
+ENCODINGS = {
+    "released": "trunc((rgb / 255 - mean) / std * 255) mod 256 / 255",
+    "normalized": "(rgb / 255 - mean) / std",
+}
+CONSTANTS = (
+    "in float32, with rgb in 0..255, mean = (0.485, 0.456, 0.406) and std = (0.229, 0.224, 0.225); "
+    "mod takes the sign of 256, so that the result is in 0..1"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every flag of this command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.export",
+        description="Write a checkpoint's network as ONNX (.onnx) or a PyTorch program (.pt2).",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--resume", required=True, metavar="CHECKPOINT", help="checkpoint file or run folder"
+    )
+    parser.add_argument(
+        "--out",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="files to write; the ending, .onnx or .pt2, says which kind",
+    )
+    options.add_model_options(parser)
+    group = parser.add_argument_group("run")
+    group.add_argument("--debug", action="store_true", help="full traceback on errors")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    paths = [Path(name) for name in args.out]
+    for path in paths:
+        if path.suffix not in SUFFIXES:
+            raise options.OptionError(f"--out {path} must end in {' or '.join(SUFFIXES)}")
+    checkpoint = load_checkpoint(find_checkpoint(Path(args.resume)))
+    args = options.parse_with_checkpoint(parser, argv, checkpoint.args)
+    model = build_model(**options.model_options(args)).eval()
+    load_weights(model, checkpoint)
+    metadata = describe(model, checkpoint)
+    print(f"{checkpoint.path}: {metadata['network']}; {metadata['propagation']}")
+    print(f"input {INPUT}: {metadata[INPUT]}")
+
+    height, width = SIZES.get(checkpoint.args.get("data_set"), SIZES["nyudepth"])
+    rgbd = example(height, width)
+    with torch.no_grad():
+        expected = model(rgbd)
+    try:
+        program = export_program(model)
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write = save_onnx if path.suffix == ".onnx" else save_program
+            write(program, path, metadata)
+            megabytes = path.stat().st_size / 1e6
+            print(f"wrote {path}, {megabytes:.1f} MB; {compare(path, rgbd, expected)}")
+    except ExportError as error:
+        raise options.OptionError(str(error)) from error
+
+
+def describe(model: DepthCompletionNet, checkpoint: Checkpoint) -> dict[str, str]:
+    """What a user of the file must know, as plain strings: input, output, origin."""
+    encoding = checkpoint.args.get("rgb_encoding", "released")
+    propagation = "none"
+    if model.refinement is not None:
+        cspn = model.refinement
+        propagation = (
+            f"cspn, {cspn.steps} steps, {cspn.kernel_size}x{cspn.kernel_size}, "
+            f"norm_type {cspn.norm_type}, anchor {cspn.anchor}"
+        )
+    return {
+        INPUT: (
+            f"(batch, 4, height, width) float32, height and width at least {MIN_SIZE}: encoded "
+            "red, green and blue, then sparse depth in metres, 0 = no measurement"
+        ),
+        OUTPUT: "(batch, 1, height, width) float32, metres",
+        "rgb_encoding": f"{encoding}: {ENCODINGS[encoding]} {CONSTANTS}",
+        "network": f"{model.arch} UNet",
+        "propagation": propagation,
+        "checkpoint": f"{checkpoint.path.name}, {checkpoint.kind}, epoch {checkpoint.epoch}",
+        "data_set": str(checkpoint.args.get("data_set", "unknown")),
+        "n_sample": str(checkpoint.args.get("n_sample", "unknown")),
+        "torch": torch.__version__,
+    }
+
+
+def example(height: int, width: int) -> Tensor:
+    """(1, 4, H, W): noise for colours, and depth of 1..5 metres at about 500 pixels."""
+    generator = torch.Generator().manual_seed(0)
+    rgbd = torch.rand(1, 4, height, width, generator=generator)
+    known = torch.rand(1, height, width, generator=generator) < 500 / (height * width)
+    rgbd[:, 3] = torch.where(known, 1 + 4 * rgbd[:, 3], 0.0)
+    return rgbd
+
+
+def compare(path: Path, rgbd: Tensor, expected: Tensor) -> str:
+    """Run the written file; says how far its depth is from the network's.
+
+    Raises:
+        RunError: further than rounding explains.
+    """
+    try:
+        run = load_export(path)
+    except ImportError:
+        return "not run: onnxruntime is not installed"
+    with torch.no_grad():
+        difference = (run(rgbd) - expected).abs().max().item()
+    if not difference <= TOLERANCE * expected.abs().max().item():
+        raise RunError(f"{path} gives depth that is {difference:g} m off the network's")
+    size = f"{rgbd.shape[2]}x{rgbd.shape[3]}"
+    return f"run on {size}: at most {difference:.1g} m from PyTorch's depth"
+
+
+def load_export(path: Path) -> Callable[[Tensor], Tensor]:
+    """A written file as a function of a CPU tensor; an ImportError without onnxruntime."""
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda rgbd: torch.from_numpy(session.run([OUTPUT], {INPUT: rgbd.numpy()})[0])
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,97 @@
+"""The README's table of flags, made from the parsers of the scripts.
+
+python -m tools.flag_tables            # print it
+python -m tools.flag_tables --write    # put it into README.md, between its markers
+
+The parsers belong to the scripts, which are above `engine`; only the command below asks for them.
+"""
+
+import argparse
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN, END = "<!-- flags: begin -->", "<!-- flags: end -->"
+# Scripts that share most of their flags share their tables.
+SCRIPTS = (("train", "eval"), ("predict",))
+_PUBLISHED = re.compile(r"\s*\(published: ([^)]*)\)")
+_DEFAULT = re.compile(r"\s*\(default:? ([^)]*)\)")
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Script name -> its parser, for every script of SCRIPTS."""
+    names = [name for together in SCRIPTS for name in together]
+    return {name: importlib.import_module(name).build_parser() for name in names}
+
+
+def flag_tables() -> str:
+    """The tables of all scripts, each set of them under its names."""
+    known = parsers()
+    sections = []
+    for together in SCRIPTS:
+        title = " and ".join(f"`{name}.py`" for name in together)
+        sections += [f"### {title}", flag_table({name: known[name] for name in together})]
+    return "\n\n".join(sections)
+
+
+def flag_table(of_scripts: dict[str, argparse.ArgumentParser]) -> str:
+    """A Markdown table for each group of flags: flag, default, meaning, published value.
+
+    A flag that several scripts share is one row; a row that not all of them have names its own.
+    """
+    groups: dict[str, dict[tuple[str, ...], list[str]]] = {}
+    for script, parser in of_scripts.items():
+        for group in parser._action_groups:
+            for action in group._group_actions:
+                if not isinstance(action, argparse._HelpAction):
+                    rows = groups.setdefault(group.title, {})
+                    rows.setdefault(row_of(action), []).append(f"`{script}.py`")
+    lines = []
+    for title, rows in groups.items():
+        lines += [f"| {title} | default | meaning | published |", "|---|---|---|---|"]
+        for (flag, default, meaning, published), scripts in rows.items():
+            only = "" if len(scripts) == len(of_scripts) else f" ({', '.join(scripts)})"
+            lines.append(f"| {flag} | {default} | {meaning}{only} | {published} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def row_of(action: argparse.Action) -> tuple[str, str, str, str]:
+    """The four cells of one flag, from what the parser and its help say."""
+    text = (action.help or "").replace("%%", "%")
+    published = _PUBLISHED.search(text)
+    stated = _DEFAULT.search(text)
+    default = action.default
+    if default is None:
+        default = stated[1] if stated else "none"
+    elif isinstance(default, bool):
+        default = "yes" if default else "no"
+    meaning = _DEFAULT.sub("", _PUBLISHED.sub("", text)).strip()
+    if action.choices:
+        meaning = f"{' / '.join(f'`{choice}`' for choice in action.choices)}: {meaning}"
+    default = f"`{default}`" if "<" in str(default) else f"{default}"  # not an HTML tag
+    flags = ", ".join(f"`{flag}`" for flag in action.option_strings)
+    return flags, default, meaning, published[1] if published else ""
+
+
+def write_between(readme: Path, begin: str, end: str, make: Callable[[], str]) -> None:
+    """Replace what stands between two markers of a Markdown file."""
+    before, rest = readme.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    readme.write_text(f"{before}{begin}\n{make()}\n{end}{after}", encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("--write", action="store_true", help="replace the table in README.md")
+    args = parser.parse_args(argv)
+    if args.write:
+        write_between(README, BEGIN, END, flag_tables)
+    else:
+        print(flag_tables())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Pictures, curves and reports of runs and evaluations."""
