@@ -16,9 +16,8 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-
-class DataError(ValueError):
-    """Data that is missing or does not keep the contract; the message is one sentence."""
+from dataloaders.errors import DataError
+from dataloaders.units import check_metres
 
 
 def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[Path]:
@@ -181,17 +180,7 @@ def checked_depth(depth: np.ndarray, path: Path) -> np.ndarray:
     """
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
         depth = depth.astype(np.float32, copy=False)
-    low, high = depth.min(), depth.max()  # either is NaN where any value is
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError(f"{path}: depth holds NaN or infinite values, expected metres and 0")
-    if low < 0:
-        raise DataError(f"{path}: depth holds negative values, expected metres and 0")
-    if high > MAX_METRES:
-        raise DataError(
-            f"{path}: depth reaches {high:.6g}, expected metres, at most {MAX_METRES} "
-            "(divide millimetres by 1000)"
-        )
-    return depth
+    return check_metres(depth, path)
 
 
 def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -317,8 +306,6 @@ def _check_layout(rgb: _Array, depth: _Array, path: Path) -> None:
 
 
 MAX_VALUES = 3 * 4096 * 8192
-# Beyond any sensor of these data sets: such values are other units, or damage.
-MAX_METRES = 1000
 # Bytes that a compressor adds to a piece that it cannot make smaller, beside a thousandth of it.
 PIECE_OVERHEAD = 16
 

@@ -1,0 +1,10 @@
+"""What is wrong with data, as one sentence."""
+
+
+class DataError(ValueError):
+    """Data that is missing or does not keep the contract; the message is one sentence."""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 point" or "5 points", for sentences."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
