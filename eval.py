@@ -13,13 +13,15 @@ evaluation.json (what was scored). A run folder also gets report.html, all of it
 
 import argparse
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from dataloaders import make_loader
-from engine import options
+from engine import config, flags
 from engine.baselines import BASELINES, Interpolation
 from engine.checkpoint import (
     Checkpoint,
@@ -29,6 +31,7 @@ from engine.checkpoint import (
 )
 from engine.evaluation import evaluate, mean_scores
 from engine.failure import run_script
+from engine.flags import OptionError, count, given_flags, of_call
 from engine.memory import keep_freed_memory
 from engine.metrics import METRICS
 from engine.precision import prepare, use_exact_float32
@@ -42,54 +45,41 @@ EXTREMES = 3  # best and worst images to draw, each
 SHOWN = ("RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25")
 
 
+@dataclass
+class EvalConfig(config.NetworkConfig, config.SpeedConfig, config.RunConfig):
+    """Every flag of this script."""
+
+    TITLE: ClassVar[str] = "evaluation"
+
+    repeat: int = of_call(1, "sampling seeds to average over", type=count, published="5")
+    pictures: int = of_call(
+        16,
+        "first images to draw, -1 for all; then the best and the worst",
+        unit="images",
+        type=int,
+    )
+    baselines: bool = of_call(True, "score nearest and linear interpolation too")
+    export_released: str | None = of_call(
+        None,
+        "write the weights under the release's names instead of evaluating",
+        short=("--export-released",),
+        metavar="FILE",
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every flag of this script."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0],
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options.add_data_options(parser)
-    options.add_model_options(parser)
-    options.add_speed_options(parser)
-    options.add_run_options(parser, "where results go (default <run folder>/eval_result)")
-    group = parser.add_argument_group("evaluation")
-    group.add_argument(
-        "--repeat", type=int, default=1, help="sampling seeds to average over (published: 5)"
-    )
-    group.add_argument(
-        "--pictures",
-        type=int,
-        default=16,
-        help="first images to draw, -1 for all; then the best and the worst (default 16)",
-    )
-    group.add_argument(
-        "--baselines",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="score nearest and linear interpolation too (default yes)",
-    )
-    group.add_argument(
-        "--export-released",
-        "--export_released",
-        metavar="FILE",
-        help="write the weights under the release's names instead of evaluating",
-    )
-    return parser
+    return flags.build_parser(__doc__.split("\n\n")[0], EvalConfig)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.resume is None and args.best_model_dir is None:
-        raise options.OptionError("name a checkpoint: --resume CHECKPOINT (a file or a run folder)")
-    if args.repeat < 1:
-        raise options.OptionError(f"--repeat must be 1 or more, got {args.repeat}")
-    args.resume = args.resume or "auto"
-    resumed = options.resume_path(args, Path("output"))
+    given = given_flags(build_parser(), argv)
+    if "resume" not in given and "best_model_dir" not in given:
+        raise OptionError("name a checkpoint: --resume CHECKPOINT (a file or a run folder)")
+    resumed = EvalConfig.of(given).resume_path(Path("output"))
     checkpoint = load_checkpoint(find_checkpoint(resumed))
-    args = options.parse_with_checkpoint(parser, argv, checkpoint.args)
-    device = options.resolve_device(args.device)
+    args = EvalConfig.of(config.evaluation_settings(checkpoint.args), given)
+    device = config.resolve_device(args.device)
     torch.backends.cudnn.benchmark = True
     use_exact_float32()
     if device.type == "cpu" and not args.give_back_memory:
@@ -104,8 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
     (save_dir / "pictures").mkdir(parents=True, exist_ok=True)
     prepare(model, channels_last=args.channels_last, compile_model=args.compile)
-    refine = options.refinement(args)
-    network = "unet" if refine == "none" else f"{refine}_unet"
+    network = args.model
     methods: dict[str, nn.Module] = {network: model}
     if args.baselines:
         methods |= {name: Interpolation(name) for name in BASELINES}
@@ -116,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     drawn: dict[int, str] = {}
     for repeat in range(args.repeat):
         seed = args.seed + repeat
-        dataset = options.build_dataset(args, "val", seed=seed)
+        dataset = config.build_dataset(args, "val", seed=seed)
         loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers)
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():
@@ -135,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     rows.append({"seed": "all", "name": "mean"} | {m: summary[0][m] for m in METRICS})
     write_table(save_dir / "eval.csv", rows)
     write_table(save_dir / "summary.csv", summary)
-    write_record(save_dir, args, dataset, checkpoint, drawn)
+    write_record(save_dir, args.to_dict(), dataset, checkpoint, drawn)
 
     frames = f"{len(dataset)} frames of {dataset.root}, {args.n_sample} samples"
     print(f"\n{frames}, mean of {args.repeat} draw{'s' if args.repeat > 1 else ''}")
@@ -153,7 +142,7 @@ def export_released(model: nn.Module, path: Path) -> None:
     try:
         state = export_released_state_dict(model.state_dict())
     except ValueError as error:
-        raise options.OptionError(str(error)) from error
+        raise OptionError(str(error)) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(path, state)
     print(f"wrote {len(state)} tensors under the release's names to {path}")
@@ -170,15 +159,14 @@ def average(of_repeats: list[dict[str, float]]) -> dict[str, float]:
     return means | spread
 
 
-def describe(checkpoint: Checkpoint, args: argparse.Namespace) -> None:
+def describe(checkpoint: Checkpoint, args: EvalConfig) -> None:
     """Say what was found in the file and what will be run."""
     print(f"{checkpoint.path}: {checkpoint.kind} checkpoint, {args.model} {args.arch}", end="")
     print(f", epoch {checkpoint.epoch}" if checkpoint.epoch else "")
-    refine = options.refinement(args)
-    if refine == "cspn":
+    if args.refine == "cspn":
         print(f"propagation: {args.cspn_step} steps, {args.cspn_norm_type}, {args.cspn_anchor}")
     else:
-        print(f"propagation: {refine}")
+        print(f"propagation: {args.refine}")
     if checkpoint.dropped:
         print(f"dropped {len(checkpoint.dropped)} tensors that the published network never uses:")
         print("  " + ", ".join(checkpoint.dropped))

@@ -21,8 +21,8 @@ import torch
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
 from dataloaders.sampling import sample_sparse_depth
-from engine import options
 from engine.failure import EXPECTED, RunError, run_script
+from engine.flags import OptionError, add_flag
 from engine.metrics import depth_metrics
 from inference.image_files import match_pairs, read_depth, read_rgb
 from inference.point_cloud import Intrinsics, save_ply
@@ -43,60 +43,63 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     group = parser.add_argument_group("input and output")
-    group.add_argument("--rgb", required=True, help="photograph, or folder of them")
+    add_flag(group, "--rgb", required=True, help="photograph, or folder of them")
     source = group.add_mutually_exclusive_group(required=True)
-    source.add_argument("--sparse", help="its measurements, or folder of them")
-    source.add_argument(
+    add_flag(source, "--sparse", help="its measurements, or folder of them")
+    add_flag(
+        source,
         *_spelt("--sample_from"),
         metavar="DENSE",
         help="dense depth to draw the measurements from; the result is scored against it",
     )
-    group.add_argument(
+    add_flag(
+        group,
         *_spelt("--depth_scale"),
         type=float,
         help="metres = value / scale; needed for integers (1000 for millimetres, 256 for KITTI)",
     )
-    group.add_argument(
-        "-n", *_spelt("--n_sample"), type=int, default=500, help="how many to draw (default 500)"
-    )
-    group.add_argument(
+    add_flag(group, "-n", *_spelt("--n_sample"), type=int, default=500, help="how many to draw")
+    add_flag(
+        group,
         "--sampler",
         choices=SAMPLERS,
         default="exact",
-        help="draw as many as -n says, or that many on average (default exact)",
+        help="draw as many as -n says, or that many on average",
     )
-    group.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
-    group.add_argument(
+    add_flag(group, "--seed", type=int, default=0, help="of the draw")
+    add_flag(
+        group,
         "--intrinsics",
         metavar="fx,fy,cx,cy",
         help="of the photograph's pixels; writes a point cloud too",
     )
-    group.add_argument(
-        "--out", default="output/predictions", help="folder (default output/predictions)"
-    )
+    add_flag(group, "--out", default="output/predictions", help="folder")
 
     group = parser.add_argument_group("network")
-    group.add_argument(
-        "--resume", "-r", required=True, metavar="CHECKPOINT", help="file or run folder"
+    add_flag(
+        group, "--resume", "-r", required=True, metavar="CHECKPOINT", help="file or run folder"
     )
-    group.add_argument(
+    add_flag(
+        group,
         "--resize",
         choices=RESIZES,
         default="training",
         help="training: at the scale the network was trained at, NYU's 240 pixels for the short "
-        "side, and back; none: at the image's own size (default training)",
+        "side, and back; none: at the image's own size",
     )
-    group.add_argument(
+    add_flag(
+        group,
         "--thin",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="drop measurements beyond the density of training (default yes)",
+        help="drop measurements beyond the density of training",
     )
-    group.add_argument(
+    add_flag(
+        group,
         *_spelt("--max_tile_pixels"),
         type=int,
         default=MAX_TILE_PIXELS,
-        help=f"larger inputs are cut into overlapping tiles (default {MAX_TILE_PIXELS})",
+        help="larger inputs are cut into overlapping tiles",
     )
     propagation = {
         "step": ("propagation steps", {"type": int}),
@@ -104,9 +107,9 @@ def build_parser() -> argparse.ArgumentParser:
         "anchor": ("what measured pixels keep", {"choices": ANCHORS}),
     }
     for name, (text, kind) in propagation.items():
-        group.add_argument(*_spelt(f"--cspn_{name}"), **kind, help=f"{text} (default: as trained)")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-    group.add_argument("--debug", action="store_true", help="full traceback on errors")
+        add_flag(group, *_spelt(f"--cspn_{name}"), **kind, help=text, unset="as trained")
+    add_flag(group, "--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_flag(group, "--debug", action="store_true", help="full traceback on errors")
     return parser
 
 
@@ -118,11 +121,11 @@ def _spelt(name: str) -> tuple[str, ...]:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.n_sample < 1 or args.seed < 0:
-        raise options.OptionError("-n must be 1 or more, and --seed not negative")
+        raise OptionError("-n must be 1 or more, and --seed not negative")
     try:
         camera = Intrinsics.parse(args.intrinsics) if args.intrinsics else None
     except ValueError as error:
-        raise options.OptionError(f"--{error}") from error
+        raise OptionError(f"--{error}") from error
     pairs, left_out = match_pairs(Path(args.rgb), Path(args.sparse or args.sample_from))
     if left_out:
         print(f"left out, without a partner: {', '.join(left_out)}")
@@ -231,7 +234,7 @@ def _protect_inputs(out: Path, pairs: list[tuple[Path, Path]]) -> None:
 def describe(predictor: Predictor) -> None:
     """Say which network runs."""
     checkpoint, settings = predictor.checkpoint, predictor.settings
-    refine = options.refinement(settings)
+    refine = settings.refine
     text = f"{checkpoint.path}: {checkpoint.kind} checkpoint, {settings.arch}, refinement {refine}"
     if refine == "cspn":
         text += f" {settings.cspn_step} steps {settings.cspn_norm_type} {settings.cspn_anchor}"

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dataloaders import DepthDataset, make_loader
-from engine import distributed, options
+from engine import config, distributed, flags
 from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from engine.evaluation import evaluate, mean_scores, to_device
 from engine.failure import RunError, run_script
@@ -47,23 +47,12 @@ CHECK_INTERVAL = 10
 
 def build_parser() -> argparse.ArgumentParser:
     """Every flag of this script."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0],
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options.add_data_options(parser)
-    options.add_model_options(parser)
-    options.add_optimisation_options(parser)
-    options.add_speed_options(parser)
-    options.add_process_options(parser)
-    options.add_run_options(parser, "run folder to write (default output/<data>_<arch>_<model>)")
-    return parser
+    return flags.build_parser(__doc__.split("\n\n")[0], config.TrainConfig)
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
-    device = distributed.start(options.resolve_device(args.device))
+    args = config.TrainConfig.of(flags.given_flags(build_parser(), argv))
+    device = distributed.start(config.resolve_device(args.device))
     folder = RunFolder(Path(args.save_dir or f"output/{args.data_set}_{args.arch}_{args.model}"))
     owned = folder.owned() if distributed.is_main() else contextlib.nullcontext()
     with owned, StopRequest().listening() as request:
@@ -72,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def train(
-    args: argparse.Namespace, device: torch.device, folder: RunFolder, request: StopRequest
+    args: config.TrainConfig, device: torch.device, folder: RunFolder, request: StopRequest
 ) -> None:
     """The whole run, or what is left of it."""
     seed_everything(args.seed)
@@ -83,7 +72,7 @@ def train(
         keep_freed_memory()
 
     # Data.
-    train_set, eval_set = options.build_training_sets(args)
+    train_set, eval_set = config.build_training_sets(args)
     loading = {"num_workers": args.num_workers, "seed": args.seed}
     loading |= {"rank": distributed.rank(), "world_size": distributed.world_size()}
     train_loader = make_loader(train_set, args.batch_size_train, shuffle=True, **loading)
@@ -92,9 +81,9 @@ def train(
     # Model, optimiser, and where the run goes on, if it does.
     checkpoint = find_resumed(args, folder)
     distributed.wait_for_all()
-    model = build_model(
-        **options.model_options(args), pretrained=args.pretrain and checkpoint is None
-    ).to(device)
+    model = build_model(**args.model_options(), pretrained=args.pretrain and checkpoint is None).to(
+        device
+    )
     prepare(model, channels_last=args.channels_last, compile_model=args.compile)
     optimizer = build_optimizer(
         model,
@@ -111,7 +100,7 @@ def train(
         run.resume(checkpoint)
     network = distributed.shared(model, device, sync_batchnorm=args.sync_batchnorm)
 
-    saver = Saver(folder, vars(args), args.save_minutes)
+    saver = Saver(folder, args.to_dict(), args.save_minutes)
     steps = StepEnd(run, saver, request)
     if distributed.is_main():
         begin(args, run, saver, checkpoint, train_set, eval_set)
@@ -166,32 +155,32 @@ def tell_epoch(folder: RunFolder, run: Training, label: str, seconds: float) -> 
     )
 
 
-def find_resumed(args: argparse.Namespace, folder: RunFolder) -> Checkpoint | None:
+def find_resumed(args: config.TrainConfig, folder: RunFolder) -> Checkpoint | None:
     """The checkpoint to go on from, None to start anew; never over another run's files."""
     own = [folder.path / name for name in (LAST, PREVIOUS)]
     holds_run = any(path.exists() for path in own)
     if args.resume is None:
         if holds_run:
-            raise options.OptionError(
+            raise flags.OptionError(
                 f"{folder.path} already holds a run; go on with --resume, or choose another "
                 "--save_dir"
             )
         return None
     if args.resume == "auto" and args.best_model_dir is None:
         return load_newest(folder)
-    path = options.resume_path(args, folder.path)
+    path = args.resume_path(folder.path)
     if holds_run and path.resolve() in (folder.path.resolve(), own[0].resolve()):
         return load_newest(folder)
     found = find_checkpoint(path, (LAST, BEST))
     if holds_run:
-        raise options.OptionError(
+        raise flags.OptionError(
             f"{folder.path} already holds another run than {found}; choose another --save_dir"
         )
     return load_checkpoint(found)
 
 
 def begin(
-    args: argparse.Namespace,
+    args: config.TrainConfig,
     run: Training,
     saver: Saver,
     checkpoint: Checkpoint | None,
@@ -205,7 +194,7 @@ def begin(
     elif checkpoint:
         print(f"started from the weights of {checkpoint.path} ({checkpoint.kind}) at epoch 0")
     folder = saver.folder
-    folder.write_args(vars(args))
+    folder.write_args(args.to_dict())
     saver.write_tables(run)
     folder.log(
         "start" if checkpoint is None else "resumed",
@@ -270,7 +259,7 @@ def train_epoch(
     run: Training,
     network: nn.Module,
     loader: DataLoader,
-    args: argparse.Namespace,
+    args: config.TrainConfig,
     health: Health,
     step_end: StepEnd,
     steps: int,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataloaders import DataError
 from dataloaders.workers import worker_death
 from engine.checkpoint import CheckpointError
-from engine.options import OptionError
+from engine.flags import OptionError
 from engine.stopping import EXIT_STOPPED, Stopped
 from models import PretrainedError
 

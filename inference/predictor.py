@@ -7,7 +7,7 @@
 H, W the image; h, w what the network is given, which `resize` chooses.
 """
 
-import argparse
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from dataloaders import DATA_SETS, RGB_ENCODINGS, DataError
 from dataloaders.hdf5 import MAX_VALUES
 from dataloaders.sampling import resize_points, thin_points
 from dataloaders.transforms import encode_rgb, resized_size
-from engine import options
+from engine import config
 from engine.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -29,6 +29,7 @@ from engine.checkpoint import (
     load_checkpoint,
     load_weights,
 )
+from engine.flags import OptionError
 from engine.precision import use_exact_float32
 from inference.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
 from models import DepthCompletionNet, build_model
@@ -99,11 +100,9 @@ class Predictor:
             ("resize", resize, RESIZES),
         ):
             if value not in allowed:
-                raise options.OptionError(
-                    f"{name} must be one of {', '.join(allowed)}, got {value!r}"
-                )
+                raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         if max_tile_pixels < MIN_TILE_PIXELS:
-            raise options.OptionError(
+            raise OptionError(
                 f"a tile needs at least {MIN_TILE_PIXELS} pixels, got {max_tile_pixels}"
             )
         self.model = model.eval()
@@ -115,7 +114,7 @@ class Predictor:
         self.density = density
         self.thin = thin
         self.checkpoint: Checkpoint | None = None
-        self.settings: argparse.Namespace | None = None
+        self.settings: config.NetworkConfig | None = None
 
     @classmethod
     def from_checkpoint(
@@ -148,14 +147,14 @@ class Predictor:
         settings = _settings(checkpoint)
         given = {"cspn_step": steps, "cspn_norm_type": norm_type, "cspn_anchor": anchor}
         given = {name: value for name, value in given.items() if value is not None}
-        if given and options.refinement(settings) != "cspn":
-            raise options.OptionError(
+        if given and settings.refine != "cspn":
+            raise OptionError(
                 f"{checkpoint.path} holds a network without CSPN, which has no {next(iter(given))}"
             )
         if steps is not None and (not isinstance(steps, int) or steps < 0):
-            raise options.OptionError(f"steps must be a whole number from 0 up, got {steps!r}")
-        vars(settings).update(given)
-        torch_device = options.resolve_device(device)
+            raise OptionError(f"steps must be a whole number from 0 up, got {steps!r}")
+        settings = dataclasses.replace(settings, **given)
+        torch_device = config.resolve_device(device)
         use_exact_float32()
         data_set = DATA_SETS[settings.data_set]
         predictor = cls(
@@ -242,7 +241,7 @@ class Predictor:
 
 
 def load_network(
-    checkpoint: Checkpoint, settings: argparse.Namespace, device: torch.device
+    checkpoint: Checkpoint, settings: config.NetworkConfig, device: torch.device
 ) -> nn.Module:
     """The network that `settings` describe, with the checkpoint's weights, on `device`.
 
@@ -250,7 +249,7 @@ def load_network(
         CheckpointError: the weights are another network's, or the settings no network's.
     """
     try:
-        model = build_model(**options.model_options(settings))
+        model = build_model(**settings.model_options())
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}: its settings are wrong: {error}") from error
     load_weights(model.to(device), checkpoint)
@@ -265,27 +264,12 @@ def _resize_dense(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _settings(checkpoint: Checkpoint) -> argparse.Namespace:
+def _settings(checkpoint: Checkpoint) -> config.NetworkConfig:
     """A checkpoint's data and model settings; what it does not hold is the flags' default."""
-    parser = argparse.ArgumentParser()
-    options.add_data_options(parser)
-    options.add_model_options(parser)
-    names = {action.dest for action in parser._actions} - {"help"}
-    settings = argparse.Namespace(**{name: parser.get_default(name) for name in names})
-    vars(settings).update({k: v for k, v in checkpoint.args.items() if k in names})
-    for name in ("n_sample", "cspn_step"):
-        value = getattr(settings, name)
-        if not isinstance(value, int) or value < 0:
-            raise CheckpointError(
-                f"{checkpoint.path}: its {name} is {value!r}, expected a whole number from 0 up"
-            )
-    for name, allowed in (("data_set", tuple(DATA_SETS)), ("rgb_encoding", RGB_ENCODINGS)):
-        value = getattr(settings, name)
-        if value not in allowed:
-            raise CheckpointError(
-                f"{checkpoint.path}: its {name} must be one of {', '.join(allowed)}, got {value!r}"
-            )
-    return settings
+    try:
+        return config.NetworkConfig.of(config.evaluation_settings(checkpoint.args))
+    except OptionError as error:
+        raise CheckpointError(f"{checkpoint.path}: its {error}") from error
 
 
 def _checked(rgb: np.ndarray, sparse_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

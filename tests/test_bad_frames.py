@@ -11,8 +11,8 @@ import train as train_script
 from dataloaders import DataError, NYUDepthDataset, make_loader
 from dataloaders.datasets import most_skipped
 from engine.bad_frames import SkippedFrames
+from engine.config import build_training_sets
 from engine.failure import RunError
-from engine.options import build_training_sets
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import train as train_script
-from dataloaders import DataError, make_loader
+from dataloaders import DATA_SETS, DataError, make_loader
 from dataloaders.loader import EpochSampler
 from engine.random_states import seed_everything
 from engine.sync_batchnorm import CPUSyncBatchNorm2d, convert_sync_batchnorm
@@ -99,7 +99,7 @@ def test_evaluation_gives_every_image_to_one_process():
 
 
 def test_a_batch_that_cannot_be_shared_gets_a_sentence(frames):
-    dataset = train_script.options.DATA_SETS["nyudepth"](frames, "train")
+    dataset = DATA_SETS["nyudepth"](frames, "train")
     with pytest.raises(DataError, match="a batch of 3 cannot be shared by 2 processes"):
         make_loader(dataset, 3, shuffle=True, world_size=2)
     with pytest.raises(DataError, match="4 frames are fewer than a batch of 8"):

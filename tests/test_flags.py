@@ -69,4 +69,4 @@ def test_the_releases_flag_names_are_kept():
     for flag in RELEASE_FLAGS.split():
         assert re.search(rf"(^|[\s,]){flag}\b", text), flag
     args = train_script.build_parser().parse_args(["-n", "-p", "-r", "--model", "unet"])
-    assert (args.nesterov, args.pretrain, args.resume, args.model) == (True, True, "auto", "unet")
+    assert (args.nesterov, args.pretrain, args.resume, args.refine) == (True, True, "auto", "none")

@@ -14,7 +14,7 @@ import predict as predict_script
 from dataloaders import DataError, NYUDepthDataset
 from dataloaders.sampling import resize_points, thin_points
 from engine.checkpoint import CheckpointError, save_checkpoint
-from engine.options import OptionError
+from engine.flags import OptionError
 from inference.predictor import Predictor
 from models import build_model, convert_released_state_dict
 from visualize.pictures import FOOT_HEIGHT, LABEL_HEIGHT
@@ -151,7 +151,7 @@ def test_wrong_arrays_get_a_sentence(predictor, rgb, sparse_depth, sentence):
 
 def test_settings_that_describe_no_network_get_a_sentence(tmp_path, pair):
     for name, value, sentence in (
-        ("arch", "resnet99", "its settings are wrong: arch must be one of"),
+        ("arch", "resnet99", "its arch must be one of"),
         ("cspn_step", "many", "its cspn_step is 'many'"),
         ("data_set", ["nyudepth"], "its data_set must be one of"),
         ("n_sample", None, "its n_sample is None"),

@@ -1,6 +1,5 @@
 """The training step: accumulation, mixed precision, and a loss that is no longer finite."""
 
-import argparse
 import json
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 import train as train_script
+from engine.config import TrainConfig
 from engine.failure import RunError
 from engine.health import Health
 from engine.precision import autocast, gradient_scaler, prepare
@@ -35,7 +35,7 @@ def batches(count, batch=1):
 
 
 def train(model, loader, folder, accumulate=1, clip_grad=None):
-    args = argparse.Namespace(amp="off", accumulate=accumulate, clip_grad=clip_grad)
+    args = TrainConfig(amp="off", accumulate=accumulate, clip_grad=clip_grad)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = build_schedule("plateau", optimizer, 1)
     run = Training(model, optimizer, schedule, gradient_scaler("off", CPU), CPU, len(loader))

@@ -6,14 +6,16 @@ size; a file that disagrees is an error.
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from engine import options
+from engine import config
 from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
 from engine.failure import RunError, run_script
+from engine.flags import OptionError, add_flags, given_flags
 from models import build_model
 from models.export import (
     INPUT,
@@ -39,6 +41,11 @@ CONSTANTS = (
 )
 
 
+@dataclass
+class NetworkFlags(config.ModelConfig, config.PropagationConfig):
+    """The flags that override the checkpoint's settings."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every flag of this command."""
     parser = argparse.ArgumentParser(
@@ -57,22 +64,21 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="files to write; the ending, .onnx or .pt2, says which kind",
     )
-    options.add_model_options(parser)
+    add_flags(parser, NetworkFlags)
     group = parser.add_argument_group("run")
     group.add_argument("--debug", action="store_true", help="full traceback on errors")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    paths = [Path(name) for name in args.out]
+    given = given_flags(build_parser(), argv)
+    paths = [Path(name) for name in given["out"]]
     for path in paths:
         if path.suffix not in SUFFIXES:
-            raise options.OptionError(f"--out {path} must end in {' or '.join(SUFFIXES)}")
-    checkpoint = load_checkpoint(find_checkpoint(Path(args.resume)))
-    args = options.parse_with_checkpoint(parser, argv, checkpoint.args)
-    model = build_model(**options.model_options(args)).eval()
+            raise OptionError(f"--out {path} must end in {' or '.join(SUFFIXES)}")
+    checkpoint = load_checkpoint(find_checkpoint(Path(given["resume"])))
+    settings = config.NetworkConfig.of(config.evaluation_settings(checkpoint.args), given)
+    model = build_model(**settings.model_options()).eval()
     load_weights(model, checkpoint)
     metadata = describe(model, checkpoint)
     print(f"{checkpoint.path}: {metadata['network']}; {metadata['propagation']}")
@@ -91,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
             megabytes = path.stat().st_size / 1e6
             print(f"wrote {path}, {megabytes:.1f} MB; {compare(path, rgbd, expected)}")
     except ExportError as error:
-        raise options.OptionError(str(error)) from error
+        raise OptionError(str(error)) from error
 
 
 def describe(model: DepthCompletionNet, checkpoint: Checkpoint) -> dict[str, str]:

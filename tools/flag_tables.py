@@ -3,12 +3,11 @@
 python -m tools.flag_tables            # print it
 python -m tools.flag_tables --write    # put it into README.md, between its markers
 
-The parsers belong to the scripts, which are above `engine`; only the command below asks for them.
+`engine.config.add_flag` puts meaning, default and published value on every flag as data.
 """
 
 import argparse
 import importlib
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,6 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- flags: begin -->", "<!-- flags: end -->"
 # Scripts that share most of their flags share their tables.
 SCRIPTS = (("train", "eval"), ("predict",))
-_PUBLISHED = re.compile(r"\s*\(published: ([^)]*)\)")
-_DEFAULT = re.compile(r"\s*\(default:? ([^)]*)\)")
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -59,21 +56,18 @@ def flag_table(of_scripts: dict[str, argparse.ArgumentParser]) -> str:
 
 
 def row_of(action: argparse.Action) -> tuple[str, str, str, str]:
-    """The four cells of one flag, from what the parser and its help say."""
-    text = (action.help or "").replace("%%", "%")
-    published = _PUBLISHED.search(text)
-    stated = _DEFAULT.search(text)
+    """The four cells of one flag."""
     default = action.default
     if default is None:
-        default = stated[1] if stated else "none"
+        default = action.unset or ("required" if action.required else "none")
     elif isinstance(default, bool):
         default = "yes" if default else "no"
-    meaning = _DEFAULT.sub("", _PUBLISHED.sub("", text)).strip()
+    default = f"`{default}`" if "<" in str(default) else str(default)  # not an HTML tag
+    meaning = action.meaning
     if action.choices:
         meaning = f"{' / '.join(f'`{choice}`' for choice in action.choices)}: {meaning}"
-    default = f"`{default}`" if "<" in str(default) else f"{default}"  # not an HTML tag
     flags = ", ".join(f"`{flag}`" for flag in action.option_strings)
-    return flags, default, meaning, published[1] if published else ""
+    return flags, default, meaning, action.published
 
 
 def write_between(readme: Path, begin: str, end: str, make: Callable[[], str]) -> None:

@@ -12,8 +12,8 @@ import importlib.metadata
 import socket
 from pathlib import Path
 
-from engine import options
 from engine.failure import RunError, run_script
+from engine.flags import OptionError
 from inference.predictor import Predictor
 from tools.demo.inputs import SAMPLE_ROOTS, example_frames
 
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.examples < 0:
-        raise options.OptionError(f"--examples must not be negative, got {args.examples}")
+        raise OptionError(f"--examples must not be negative, got {args.examples}")
     predictor = Predictor.from_checkpoint(args.resume, device=args.device)
     check_gradio()
     root = args.data_root or SAMPLE_ROOTS[predictor.settings.data_set]
@@ -84,7 +84,7 @@ def bind(host: str, port: int) -> socket.socket:
         RunError: the address is taken, not this machine's, or no address.
     """
     if not 0 <= port <= 65535:
-        raise options.OptionError(f"--port must lie in 0..65535, got {port}")
+        raise OptionError(f"--port must lie in 0..65535, got {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -12,7 +12,6 @@ import gradio as gr
 
 from cspn import NORM_TYPES
 from dataloaders import DataError
-from engine import options
 from inference.image_files import DEPTH_SUFFIXES
 from inference.predictor import Predictor
 from tools.demo import panels
@@ -50,7 +49,7 @@ class Page:
     def __init__(self, predictor: Predictor, examples: list[Frame]):
         self.predictor = predictor
         self.examples = examples
-        self.refinement = options.refinement(predictor.settings)
+        self.refinement = predictor.settings.refine
         # One at a time: visitors share the network and its processor.
         self.lock = threading.Lock()
 

@@ -1,6 +1,5 @@
 """What an evaluation scored, kept beside its tables so that a report can say it later."""
 
-import argparse
 import json
 import platform
 import time
@@ -16,7 +15,7 @@ RECORD = "evaluation.json"
 
 def write_record(
     folder: Path,
-    args: argparse.Namespace,
+    args: dict,
     dataset: DepthDataset,
     checkpoint: Checkpoint,
     drawn: dict[int, str],
@@ -31,7 +30,7 @@ def write_record(
     """
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "args": vars(args),
+        "args": args,
         "root": str(dataset.root),
         "sample_set": _sample_set(dataset.root),
         "frames": len(dataset),

@@ -1,0 +1,327 @@
+"""The flags of train.py, and of what reads a checkpoint: one dataclass per group.
+
+Every field states its default, meaning, unit, published value and what resuming does with it
+(`engine.flags`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from cspn import ANCHORS, NORM_TYPES
+from dataloaders import BAD_FRAMES, DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS, DepthDataset
+from dataloaders.hdf5 import split_scenes
+from engine.flags import (
+    OptionError,
+    Settings,
+    count,
+    fixed,
+    followed,
+    fraction,
+    frames,
+    of_call,
+    positive,
+    seed,
+    whole,
+)
+from engine.precision import AMP
+from engine.schedule import SCHEDULES
+from models import ARCHITECTURES, REFINEMENTS, UNPOOLS
+
+DATA_ROOTS = {"nyudepth": "data/nyudepth_hdf5", "kitti": "data/kitti_hdf5"}
+
+
+@dataclass
+class DataConfig(Settings):
+    """Which frames, and how they become the network's input."""
+
+    TITLE: ClassVar[str] = "data"
+
+    data_set: str = fixed("nyudepth", "layout and protocol of the frames", choices=tuple(DATA_SETS))
+    data_root: str | None = frames(None, "folder with train/ and val/", unset="data/<set>_hdf5")
+    train_list: str | None = frames(None, "CSV of training frames, header Name", unset="all")
+    eval_list: str | None = frames(None, "CSV of validation frames, header Name", unset="all")
+    n_sample: int = fixed(
+        500, "sparse measurements per image", unit="pixels", type=whole, published="500"
+    )
+    sampler: str = fixed(
+        "bernoulli",
+        "each pixel with one probability, or exactly n_sample valid ones",
+        choices=SAMPLERS,
+        published="bernoulli",
+    )
+    rgb_encoding: str = fixed(
+        "released",
+        "colours as the released weights need them, or plainly normalised",
+        choices=RGB_ENCODINGS,
+        published="released",
+    )
+    depth_resize: str | None = fixed(
+        None,
+        "bilinear as released, or between valid pixels only",
+        choices=DEPTH_RESIZES,
+        unset="released on NYU, hole_aware on KITTI",
+        published="released",
+    )
+    batch_size_eval: int = followed(
+        1, "batch of evaluation, over all processes", unit="images", type=count, published="1"
+    )
+    num_workers: int = followed(2, "read and prepare frames", unit="processes", type=whole)
+
+
+@dataclass
+class ModelConfig(Settings):
+    """The UNet."""
+
+    TITLE: ClassVar[str] = "model"
+
+    arch: str = fixed(
+        "resnet50", "encoder", choices=ARCHITECTURES, published="resnet50 on NYU, resnet18 on KITTI"
+    )
+    unpool: str = followed("fused", "one result; fused is the fastest", choices=UNPOOLS)
+
+
+@dataclass
+class PropagationConfig(Settings):
+    """What refines the UNet's coarse depth. `refine` "none" is the UNet alone, the release's
+    `--model unet`; nothing else says so inside."""
+
+    TITLE: ClassVar[str] = "propagation"
+
+    refine: str = fixed(
+        "cspn",
+        "what refines the coarse depth; spn is the scan-line baseline, none the UNet alone",
+        choices=REFINEMENTS,
+        published="cspn",
+    )
+    cspn_step: int = fixed(24, "updates of the depth", unit="steps", type=whole, published="24")
+    cspn_kernel_size: int = fixed(
+        3, "width of the neighbourhood", unit="pixels", type=int, choices=(3, 5, 7), published="3"
+    )
+    cspn_norm_type: str = fixed(
+        "8sum",
+        "affinity with its sign, or its absolute value",
+        choices=NORM_TYPES,
+        published="both",
+    )
+    cspn_anchor: str = fixed(
+        "coarse",
+        "what measured pixels keep: the coarse depth, or the measurement",
+        choices=ANCHORS,
+        published="coarse in the code, sparse in the paper",
+    )
+
+    @property
+    def model(self) -> str:
+        """The network's name: unet, cspn_unet or spn_unet."""
+        return "unet" if self.refine == "none" else f"{self.refine}_unet"
+
+
+@dataclass
+class NetworkConfig(DataConfig, ModelConfig, PropagationConfig):
+    """What a checkpoint decides for whoever runs its network."""
+
+    def model_options(self) -> dict:
+        """Return the keyword arguments of `models.build_model`."""
+        return {
+            "arch": self.arch,
+            "cspn_steps": self.cspn_step,
+            "cspn_kernel_size": self.cspn_kernel_size,
+            "cspn_norm_type": self.cspn_norm_type,
+            "cspn_anchor": self.cspn_anchor,
+            "refine": self.refine,
+            "unpool": self.unpool,
+        }
+
+    def to_dict(self) -> dict:
+        """Return plain values by flag name, with the network's name as `model`."""
+        return {**super().to_dict(), "model": self.model}
+
+
+@dataclass
+class OptimisationConfig(Settings):
+    """How the weights are found."""
+
+    TITLE: ClassVar[str] = "optimisation"
+
+    lr: float = followed(0.01, "learning rate", type=positive, published="0.01")
+    momentum: float = followed(0.9, "of SGD", type=fraction, published="0.9")
+    weight_decay: float = followed(1e-4, "of SGD", type=fraction, published="1e-4")
+    nesterov: bool = followed(False, "Nesterov momentum", short=("-n",), published="yes")
+    lr_schedule: str = fixed(
+        "plateau",
+        "divide by 10 where the validation MAE stalls, or fall as a cosine",
+        choices=SCHEDULES,
+        published="plateau",
+    )
+    num_epoch: int = followed(40, "length of the run", unit="epochs", type=whole, published="40")
+    max_steps: int | None = of_call(
+        None, "end of the run, wherever that is", unit="steps", type=whole, unset="no limit"
+    )
+    batch_size_train: int = fixed(
+        8, "batch of training, over all processes", unit="images", type=count, published="8"
+    )
+    accumulate: int = fixed(1, "make one optimiser step", unit="batches", type=count, published="1")
+    clip_grad: float | None = followed(
+        None,
+        "largest norm of all gradients together",
+        type=positive,
+        unset="no limit",
+        published="no limit",
+    )
+    holdout: float = fixed(
+        0.0,
+        "fraction of the training scenes that chooses the best epoch instead of the val split, "
+        "which on NYU is the test set",
+        type=fraction,
+        published="0",
+    )
+    bad_frames: str = followed(
+        "stop",
+        "a training frame that cannot be read: stop, or skip to the next one and name it, "
+        "up to 1 % of an epoch",
+        choices=BAD_FRAMES,
+    )
+    pretrain: bool = fixed(False, "start from ImageNet weights", short=("-p",), published="yes")
+
+
+@dataclass
+class SpeedConfig(Settings):
+    """How fast, in how much memory."""
+
+    TITLE: ClassVar[str] = "speed"
+
+    amp: str = followed(
+        "off",
+        "mixed precision; heads and propagation stay in float32",
+        choices=tuple(AMP),
+        published="off",
+    )
+    channels_last: bool = followed(False, "memory format NHWC")
+    compile: bool = followed(False, "torch.compile the network")
+    give_back_memory: bool = of_call(
+        False,
+        "on a CPU hand freed memory back to the system at once: a lower peak, slower steps",
+        action="store_true",
+    )
+
+
+@dataclass
+class SavingConfig(Settings):
+    """Checkpoints, and the processes of torchrun."""
+
+    TITLE: ClassVar[str] = "saving and several processes"
+
+    save_minutes: float = followed(
+        10.0, "time between checkpoints within an epoch", unit="minutes", type=positive
+    )
+    sync_batchnorm: bool = followed(
+        False, "batch statistics over all processes of torchrun, not over each one's part"
+    )
+
+
+@dataclass
+class RunConfig(Settings):
+    """This call: where it reads, writes and runs."""
+
+    TITLE: ClassVar[str] = "run"
+
+    save_dir: str | None = of_call(
+        None, "folder for results", unset="output/<data>_<arch>_<model>, eval_result in it"
+    )
+    best_model_dir: str | None = of_call(
+        None, "run folder looked in by a --resume that names no file"
+    )
+    resume: str | None = of_call(
+        None,
+        "checkpoint file or run folder; without a value the run folder's own",
+        short=("-r",),
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+    )
+    seed: int = fixed(0, "of every random draw", type=seed)
+    device: str = of_call("auto", "auto, cpu, cuda or cuda:N")
+    debug: bool = of_call(False, "full traceback on errors", action="store_true")
+
+    def resume_path(self, default: Path) -> Path:
+        """Return where `--resume` points: its own value, or `--best_model_dir`, or `default`."""
+        if self.resume not in ("auto", None):
+            return Path(self.resume)
+        return Path(self.best_model_dir) if self.best_model_dir else default
+
+
+@dataclass
+class TrainConfig(NetworkConfig, OptimisationConfig, SpeedConfig, SavingConfig, RunConfig):
+    """Every flag of train.py."""
+
+
+def saved_settings(saved: dict) -> dict:
+    """Return a checkpoint's settings in today's words: "no refinement" was `model` "unet" too."""
+    if saved.get("model") == "unet":
+        saved = saved | {"refine": "none"}
+    return {name: value for name, value in saved.items() if name != "model"}
+
+
+def evaluation_settings(saved: dict) -> dict:
+    """Return what whoever runs a checkpoint's network takes from its settings."""
+    known = NetworkConfig.fields()
+    return {name: v for name, v in saved_settings(saved).items() if name in known}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" is the first GPU where there is one.
+
+    Raises:
+        OptionError: a device that PyTorch does not know or this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise OptionError(f"--device {name} is not a device; try auto, cpu or cuda") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPUs here")
+    return device
+
+
+def build_dataset(
+    config: DataConfig,
+    split: str,
+    *,
+    seed: int,
+    augment: bool | None = None,
+    bad_frames: str = "stop",
+) -> DepthDataset:
+    """Return the frames of `split` ("train" or "val") as the settings describe them.
+
+    Args:
+        augment: None for the split's own choice.
+        bad_frames: for training alone: scores are over every frame or there are none.
+    """
+    return DATA_SETS[config.data_set](
+        config.data_root or DATA_ROOTS[config.data_set],
+        split,
+        file_list=config.train_list if split == "train" else config.eval_list,
+        n_sample=config.n_sample,
+        sampler=config.sampler,
+        rgb_encoding=config.rgb_encoding,
+        depth_resize=config.depth_resize,
+        augment=augment,
+        bad_frames=bad_frames,
+        seed=seed,
+    )
+
+
+def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset]:
+    """Return the frames to train on and those that choose the best epoch: the val split, as in the
+    release, or with `--holdout` that fraction of the training scenes."""
+    train_set = build_dataset(config, "train", seed=config.seed, bad_frames=config.bad_frames)
+    if not config.holdout:
+        return train_set, build_dataset(config, "val", seed=config.seed)
+    held_out_set = build_dataset(config, "train", seed=config.seed, augment=False)
+    train_set.frames, held_out_set.frames = split_scenes(train_set.frames, config.holdout)
+    return train_set, held_out_set

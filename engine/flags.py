@@ -1,0 +1,236 @@
+"""Flags as data: fields of dataclasses that hold all there is to say of a flag in their metadata.
+
+The parsers, the table of flags (`tools.flag_tables`) and the rules of resumption are made from it.
+A script's settings are one dataclass that inherits its groups (`engine.config`), so that a function
+can ask for the groups that it reads.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Self
+
+MAX_SEED = 2**43  # times the multiplier of `dataloaders.loader` it still fits 64 bits
+NOT_GIVEN = object()
+
+
+class OptionError(ValueError):
+    """Flags that do not go together; the message is one sentence."""
+
+
+class Resume(Enum):
+    """Whose value a resumed run takes: the checkpoint's where the flag is not given, and"""
+
+    FIXED = "the checkpoint's; another one is refused, since it changes what a number means"
+    FRAMES = "the flag's if it names the same frames, as where the data have moved"
+    FOLLOW = "the flag's, from the next step on"
+    CALL = "the flag's or its default: it belongs to the machine and this call"
+
+
+def whole(text: str) -> int:
+    """Read a whole number from 0 up."""
+    return _number(text, int, lambda value: value >= 0, "a whole number from 0 up")
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1 up."""
+    return _number(text, int, lambda value: value >= 1, "a whole number from 1 up")
+
+
+def seed(text: str) -> int:
+    """Read a whole number from 0 to `MAX_SEED`."""
+    return _number(text, int, lambda value: 0 <= value <= MAX_SEED, "a whole number in 0..2^43")
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0."""
+    return _number(text, float, lambda value: 0 < value < float("inf"), "a positive number")
+
+
+def fraction(text: str) -> float:
+    """Read a number in 0..1."""
+    return _number(text, float, lambda value: 0 <= value <= 1, "a number in 0..1")
+
+
+def _number(text: str, kind: type, holds: Callable[[float], bool], expected: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not holds(value):
+        raise argparse.ArgumentTypeError(f"must be {expected}, got {text}")
+    return value
+
+
+def flag(
+    default: object,
+    help: str,
+    *,
+    resume: Resume,
+    unit: str = "",
+    published: str = "",
+    unset: str = "",
+    short: tuple[str, ...] = (),
+    **options: object,
+) -> dataclasses.Field:
+    """Declare the flag of a dataclass's field; `add_flag` describes the arguments.
+
+    Args:
+        resume: see `Resume`.
+        short: further spellings. options: of `argparse`, as `type` or `choices`.
+    """
+    words = {"help": help, "unit": unit, "published": published, "unset": unset}
+    rules = {"resume": resume, "short": short}
+    return dataclasses.field(default=default, metadata=words | rules | options)
+
+
+def add_flag(
+    group: argparse._ActionsContainer,
+    *names: str,
+    help: str,
+    default: object = None,
+    unit: str = "",
+    published: str = "",
+    unset: str = "",
+    **options: object,
+) -> argparse.Action:
+    """Add a flag whose help ends with its unit, its default and its published value.
+
+    Args:
+        names: spellings. help: the meaning. unit: of its value, "" where it has none.
+        published: value of the published recipe, "" where it states none.
+        unset: what a default of None means, in words.
+
+    Returns:
+        The action; `tools.flag_tables` reads its `meaning`, `published` and `unset`.
+    """
+    if options.get("action") == "store_true":
+        default = False
+    shown = unset or default
+    if isinstance(default, bool):
+        shown = "yes" if default else "no"
+    ends = [f"default {shown}"] * (shown is not None)
+    ends += [f"published {published}"] * bool(published)
+    meaning = f"{help} [{unit}]" if unit else help
+    text = f"{meaning} ({'; '.join(ends)})" if ends else meaning
+    action = group.add_argument(*names, default=default, help=text.replace("%", "%%"), **options)
+    action.meaning, action.published, action.unset = meaning, published, unset
+    return action
+
+
+fixed = partial(flag, resume=Resume.FIXED)
+frames = partial(flag, resume=Resume.FRAMES)
+followed = partial(flag, resume=Resume.FOLLOW)
+of_call = partial(flag, resume=Resume.CALL)
+
+
+@dataclass
+class Settings:
+    """Values of flags by name; a script's settings inherit the groups it has."""
+
+    @classmethod
+    def fields(cls) -> dict[str, dataclasses.Field]:
+        """Name -> field, in the groups' order."""
+        return {field.name: field for base in cls.groups() for field in base._own_fields()}
+
+    @classmethod
+    def groups(cls) -> list[type["Settings"]]:
+        """The dataclasses with flags of their own, in the order in which they are inherited."""
+        own = [base for base in cls.__mro__ if "TITLE" in vars(base)]
+        return own[1:] + own[:1] if own and own[0] is cls else own
+
+    @classmethod
+    def _own_fields(cls) -> list[dataclasses.Field]:
+        return [f for f in dataclasses.fields(cls) if f.name in cls.__annotations__]
+
+    @classmethod
+    def of(cls, *values: dict) -> Self:
+        """Take each field from the last of `values` that has it, else its default; ignore the rest.
+
+        Raises:
+            OptionError: a value that the flag would not take.
+        """
+        merged = {name: v for part in values for name, v in part.items() if name in cls.fields()}
+        for name, value in merged.items():
+            _check_value(cls.fields()[name], value)
+        return cls(**merged)
+
+    def to_dict(self) -> dict:
+        """Return plain values by flag name, as args.json and the checkpoints hold them."""
+        return dataclasses.asdict(self)
+
+
+def _check_value(field: dataclasses.Field, value: object) -> None:
+    """Raise OptionError for a value, of a file perhaps, that the command line would refuse."""
+    name, rules = field.name, field.metadata
+    if value is None and field.default is None:
+        return
+    if choices := rules.get("choices"):
+        if not isinstance(value, (str, int)) or value not in choices:
+            words = ", ".join(map(str, choices))
+            raise OptionError(f"{name} must be one of {words}, got {value!r}")
+    elif read := rules.get("type"):
+        try:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise argparse.ArgumentTypeError("must be a number")
+            read(str(value))
+        except argparse.ArgumentTypeError as error:
+            raise OptionError(f"{name} is {value!r}, it {error}") from error
+    elif not isinstance(value, bool if isinstance(field.default, bool) else str):
+        raise OptionError(f"{name} is {value!r}, which is of another kind")
+
+
+class _ReleaseModel(argparse.Action):
+    """`--model`, the release's name of what `--refine` says: "unet" is `--refine none`."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        if values == "unet":
+            namespace.refine = "none"
+        elif getattr(namespace, "refine", None) in (None, NOT_GIVEN, "none"):
+            namespace.refine = "cspn"
+
+
+def build_parser(description: str, settings: type[Settings], **options: object):
+    """Return the parser of a script: its flags in groups, none of them abbreviated."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
+    )
+    add_flags(parser, settings)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
+    """Add the flags of every group that `settings` inherits."""
+    for title_group in settings.groups():
+        group = parser.add_argument_group(title_group.TITLE)
+        if title_group.TITLE == "model":
+            add_flag(
+                group,
+                "--model",
+                action=_ReleaseModel,
+                choices=("cspn_unet", "unet"),
+                default="cspn_unet",
+                help="the release's name of --refine: unet is --refine none",
+                published="cspn_unet",
+            )
+        for field in title_group._own_fields():
+            options = {k: v for k, v in field.metadata.items() if k not in ("resume", "short")}
+            if isinstance(field.default, bool):
+                options.setdefault("action", argparse.BooleanOptionalAction)
+            names = (f"--{field.name}", *field.metadata["short"])
+            add_flag(group, *names, default=field.default, **options)
+
+
+def given_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> dict:
+    """Parse a command line; return the values of the flags that stand on it, by name."""
+    names = {action.dest for action in parser._actions if action.dest != "help"}
+    namespace = argparse.Namespace(**dict.fromkeys(names, NOT_GIVEN))
+    parsed = vars(parser.parse_args(argv, namespace))
+    return {name: value for name, value in parsed.items() if value is not NOT_GIVEN}
