@@ -29,8 +29,8 @@ from engine.checkpoint import (
     load_checkpoint,
     save_file,
 )
+from engine.cli import run_script
 from engine.evaluation import evaluate, mean_scores
-from engine.failure import run_script
 from engine.flags import OptionError, count, given_flags, of_call
 from engine.memory import keep_freed_memory
 from engine.metrics import METRICS

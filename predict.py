@@ -21,7 +21,9 @@ import torch
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
 from dataloaders.sampling import sample_sparse_depth
-from engine.failure import EXPECTED, RunError, run_script
+from engine.cli import run_script
+from engine.errors import RunError
+from engine.failure import EXPECTED
 from engine.flags import OptionError, add_flag
 from engine.metrics import depth_metrics
 from inference.image_files import match_pairs, read_depth, read_rgb

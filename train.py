@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader
 from dataloaders import DepthDataset, make_loader
 from engine import config, distributed, flags
 from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from engine.cli import run_script
+from engine.errors import RunError
 from engine.evaluation import evaluate, mean_scores, to_device
-from engine.failure import RunError, run_script
 from engine.health import Health
 from engine.loss import depth_loss, measured
 from engine.memory import keep_freed_memory

@@ -48,7 +48,7 @@ class EpochSampler(Sampler):
         order = list(range(self.length))
         if self.shuffle:
             # One 64-bit seed for each (seed, epoch); the multiplier keeps neighbours apart.
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**64)
             order = torch.randperm(self.length, generator=generator).tolist()
         return iter([(index, self.epoch) for index in self._indices(order[self.start :])])
 

@@ -1,7 +1,7 @@
 """Counts the training frames that `--bad_frames skip` left out, and stops when they are many."""
 
 from dataloaders.datasets import most_skipped
-from engine.failure import RunError
+from engine.errors import RunError
 
 
 class SkippedFrames:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
+from engine.errors import CheckpointError
 from engine.files import replace_file
 from models import convert_released_state_dict, dead_released_keys, is_released_state_dict
 
@@ -37,10 +38,6 @@ _TRAINING_PARTS = {
     "skipped": dict,
     "rng": dict,
 }
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message is one sentence."""
 
 
 @dataclass

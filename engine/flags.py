@@ -13,12 +13,10 @@ from enum import Enum
 from functools import partial
 from typing import Self
 
-MAX_SEED = 2**43  # times the multiplier of `dataloaders.loader` it still fits 64 bits
+from engine.errors import OptionError
+
+MAX_SEED = 2**63 - 1  # what PyTorch's generators take
 NOT_GIVEN = object()
-
-
-class OptionError(ValueError):
-    """Flags that do not go together; the message is one sentence."""
 
 
 class Resume(Enum):
@@ -42,7 +40,7 @@ def count(text: str) -> int:
 
 def seed(text: str) -> int:
     """Read a whole number from 0 to `MAX_SEED`."""
-    return _number(text, int, lambda value: 0 <= value <= MAX_SEED, "a whole number in 0..2^43")
+    return _number(text, int, lambda value: 0 <= value <= MAX_SEED, "a whole number in 0..2^63-1")
 
 
 def positive(text: str) -> float:

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from engine.failure import RunError
+from engine.errors import RunError
 from engine.files import replace_text
 from engine.run_folder import RunFolder
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from engine.failure import RunError
+from engine.errors import RunError
 from engine.files import replace_text
 
 try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine import distributed
 from engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from engine.failure import RunError
+from engine.errors import RunError
 from engine.run_folder import RunFolder
 from engine.training import Training
 from visualize.pictures import save_curves

@@ -29,7 +29,7 @@ from engine.checkpoint import (
     load_checkpoint,
     load_weights,
 )
-from engine.flags import OptionError
+from engine.errors import OptionError
 from engine.precision import use_exact_float32
 from inference.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
 from models import DepthCompletionNet, build_model

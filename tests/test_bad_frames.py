@@ -12,7 +12,7 @@ from dataloaders import DataError, NYUDepthDataset, make_loader
 from dataloaders.datasets import most_skipped
 from engine.bad_frames import SkippedFrames
 from engine.config import build_training_sets
-from engine.failure import RunError
+from engine.errors import RunError
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from conftest import write_frame, write_frames
 
 import tools.check_data.__main__ as check
+from engine.cli import exit_code
 from tools.check_data import census
 
 SIZE = (120, 160)
@@ -113,7 +114,7 @@ def test_what_cannot_be_checked_is_one_sentence(root, tmp_path, capsys):
         ([root, "--num_workers", "0"], "num_workers must be at least 1, got 0"),
         ([root, "--out", tmp_path / "no" / "where.csv"], "No such file"),
     ):
-        assert check.main([str(argument) for argument in arguments]) == 2
+        assert exit_code(check.main, [str(argument) for argument in arguments]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and sentence in error and error.count("\n") == 1
 

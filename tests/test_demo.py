@@ -19,7 +19,7 @@ from PIL import Image
 
 from dataloaders import DataError
 from engine.checkpoint import CheckpointError, save_checkpoint
-from engine.failure import RunError
+from engine.errors import RunError
 from inference.predictor import Predictor
 from models import build_model
 from tools.demo import __main__ as command

@@ -13,7 +13,7 @@ import torch
 
 from cspn import NORM_TYPES, propagate
 from engine.checkpoint import save_checkpoint
-from engine.flags import OptionError
+from engine.errors import OptionError
 from models import build_model
 from models.export import ONNX_PACKAGES, ExportError, export_program, save_onnx
 from tools.export import example, main

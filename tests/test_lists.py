@@ -7,6 +7,7 @@ import pytest
 from conftest import write_frame
 
 from dataloaders import KITTIDepthDataset, NYUDepthDataset
+from engine.cli import exit_code
 from tools.make_lists import frame_names, main
 
 
@@ -36,7 +37,7 @@ def read(path):
 
 
 def test_lists_are_sorted_relative_and_without_hidden_files(kitti_root, tmp_path):
-    assert main([str(kitti_root), "--out", str(tmp_path / "new")]) == 0
+    main([str(kitti_root), "--out", str(tmp_path / "new")])
     names = [f"train/{scene}-{side}.h5" for scene in ("00/00000", "00/00001", "01/00000")
              for side in "LR"]  # fmt: skip
     assert read(tmp_path / "new" / "my_kitti_train.csv") == names
@@ -51,7 +52,7 @@ def test_one_camera_can_be_selected(kitti_root, cameras, suffix):
 
 
 def test_one_split_writes_one_list(kitti_root, tmp_path):
-    assert main([str(kitti_root), "--split", "val", "--out", str(tmp_path)]) == 0
+    main([str(kitti_root), "--split", "val", "--out", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["my_kitti_val.csv"]
 
 
@@ -66,7 +67,7 @@ def test_a_kitti_list_is_accepted_by_its_data_set(kitti_root, tmp_path):
 
 
 def test_a_nyu_list_names_what_the_folder_walk_finds(tiny_root, tmp_path):
-    assert main([str(tiny_root), "--out", str(tmp_path)]) == 0
+    main([str(tiny_root), "--out", str(tmp_path)])
     for split in ("train", "val"):
         file_list = tmp_path / f"{tiny_root.name}_{split}.csv"
         listed = NYUDepthDataset(tiny_root, split, file_list=file_list)
@@ -89,14 +90,14 @@ def test_what_is_not_there_is_one_sentence_and_leaves_no_list(tmp_path, capsys, 
     root = tmp_path / "set"
     (root / "train/room").mkdir(parents=True)
     (root / "train/room/00001.h5").write_bytes(b"")
-    assert main([str(root), "--out", str(tmp_path / "out"), *flags]) == 2
+    assert exit_code(main, [str(root), "--out", str(tmp_path / "out"), *flags]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
     assert not (tmp_path / "out").exists()
-    assert main([str(tmp_path / "missing"), "--out", str(tmp_path / "out")]) == 2
+    assert exit_code(main, [str(tmp_path / "missing"), "--out", str(tmp_path / "out")]) == 2
 
 
 def test_an_unwritable_place_is_one_sentence(kitti_root, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main([str(kitti_root), "--out", str(tmp_path / "file")]) == 2
+    assert exit_code(main, [str(kitti_root), "--out", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -14,7 +14,7 @@ import predict as predict_script
 from dataloaders import DataError, NYUDepthDataset
 from dataloaders.sampling import resize_points, thin_points
 from engine.checkpoint import CheckpointError, save_checkpoint
-from engine.flags import OptionError
+from engine.errors import OptionError
 from inference.predictor import Predictor
 from models import build_model, convert_released_state_dict
 from visualize.pictures import FOOT_HEIGHT, LABEL_HEIGHT
@@ -257,7 +257,7 @@ def test_flags_are_spelt_with_underscores_too(photo, pair, checkpoint, tmp_path,
 
 
 def test_folders_go_on_after_a_bad_file_and_say_so(pair, checkpoint, tmp_path, capsys):
-    from engine.failure import RunError
+    from engine.errors import RunError
 
     for name in ("rgb", "sparse"):
         (tmp_path / name).mkdir()

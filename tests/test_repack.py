@@ -11,6 +11,7 @@ from conftest import write_frames
 
 from dataloaders import DataError
 from dataloaders.hdf5 import read_frame
+from engine.cli import exit_code
 from sample_data import write_frame
 from tools import repack
 
@@ -89,12 +90,12 @@ def test_requests_that_cannot_be_met_get_a_sentence(source, tmp_path, capsys, mo
         ([source, tmp_path / "plain", "--workers", "0"], "workers must be at least 1, got 0"),
     ]
     for arguments, sentence in refused:
-        assert repack.main([str(a) for a in arguments]) == 2
+        assert exit_code(repack.main, [str(a) for a in arguments]) == 2
         error = capsys.readouterr().err
         assert sentence in error and error.count("\n") == 1
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 10))
-    assert repack.main([str(source), str(tmp_path / "plain")]) == 2
+    assert exit_code(repack.main, [str(source), str(tmp_path / "plain")]) == 2
     assert "0.0 GB free, and 8 frames take 0.0 GB" in capsys.readouterr().err
     assert not (tmp_path / "plain").exists()
     with pytest.raises(SystemExit) as stopped:
@@ -119,7 +120,14 @@ def test_an_interruption_leaves_whole_files_and_the_next_run_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(repack, "run_jobs", interrupted)
-        assert repack.main([str(source), str(copy), "--workers", workers]) == 130
+        assert (
+            exit_code(
+                repack.main,
+                [str(source), str(copy), "--workers", workers],
+                interrupted=repack.INTERRUPTED,
+            )
+            == 130
+        )
     assert "Interrupted; the same command goes on" in capsys.readouterr().err
     assert names(copy) and not any(name.endswith(".part") for name in names(copy))
     assert repack.main([str(source), str(copy), "--workers", workers]) == 0
@@ -131,6 +139,6 @@ def test_a_full_disk_is_an_error_and_not_a_broken_frame(source, tmp_path, monkey
         raise OSError("No space left on device")
 
     monkeypatch.setattr(repack, "write_frame", full)
-    assert repack.main([str(source), str(tmp_path / "plain"), "--workers", "1"]) == 2
+    assert exit_code(repack.main, [str(source), str(tmp_path / "plain"), "--workers", "1"]) == 2
     with pytest.raises(DataError, match="at least 1"):
         repack.repack(source, tmp_path / "plain", workers=0)

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from engine.checkpoint import save_checkpoint
+from engine.errors import RunError
 from engine.evaluation import best_and_worst
-from engine.failure import RunError
 from engine.metrics import METRICS
 from visualize.pictures import result_strip
 from visualize.report import write_report

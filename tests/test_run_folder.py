@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from engine.failure import RunError
+from engine.errors import RunError
 from engine.run_folder import RunFolder, format_table
 
 

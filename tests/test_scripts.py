@@ -125,7 +125,7 @@ def test_weights_exported_under_the_releases_names_round_trip(run, tmp_path, cap
 
 
 def test_a_run_is_never_overwritten_without_being_told(run, tiny_root):
-    from engine.flags import OptionError
+    from engine.errors import OptionError
 
     with pytest.raises(OptionError, match="already holds a run; go on with --resume"):
         train("--data_root", tiny_root, "--save_dir", run)

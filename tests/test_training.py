@@ -8,7 +8,7 @@ from torch import nn
 
 import train as train_script
 from engine.config import TrainConfig
-from engine.failure import RunError
+from engine.errors import RunError
 from engine.health import Health
 from engine.precision import autocast, gradient_scaler, prepare
 from engine.run_folder import RunFolder

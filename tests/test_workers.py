@@ -69,7 +69,7 @@ def test_a_script_ends_with_the_sentence_wherever_the_signal_strikes(tiny_root):
 import sys, time
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from dataloaders import make_loader
-from engine.failure import run_script
+from engine.cli import run_script
 from test_workers import DeadlyDataset
 
 def main(argv):

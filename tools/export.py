@@ -14,7 +14,8 @@ from torch import Tensor
 
 from engine import config
 from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
-from engine.failure import RunError, run_script
+from engine.cli import run_script
+from engine.errors import RunError
 from engine.flags import OptionError, add_flags, given_flags
 from models import build_model
 from models.export import (

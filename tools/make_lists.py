@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import sys
 from pathlib import Path
 
 from dataloaders.hdf5 import DataError, list_frames
+from engine.cli import run_script
 
 SPLITS = ("train", "val")
 CAMERAS = {"left": "-L", "right": "-R"}
@@ -102,29 +102,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0 done, 2 refused."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     args = parse_args(argv)
     root, out = Path(args.root), Path(args.out)
     name = root.resolve().name
     data_set = args.data_set or data_set_of(root)
     splits = SPLITS if args.split == "both" else (args.split,)
-    try:
-        # Both splits are read before anything is written: no list of half a data set.
-        found = {split: frame_names(root, split, args.cameras) for split in splits}
-        for split, names in found.items():
-            path = out / f"{name}_{split}.csv"
-            write_list(path, names)
-            folders = len({entry.rpartition("/")[0] for entry in names})
-            line = f"{path}: {len(names):,} {split} frames in {folders} folders"
-            if data_set:
-                line += f" (a complete {data_set}: {PUBLISHED[data_set][split]})"
-            print(line)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    # Both splits are read before anything is written: no list of half a data set.
+    found = {split: frame_names(root, split, args.cameras) for split in splits}
+    for split, names in found.items():
+        path = out / f"{name}_{split}.csv"
+        write_list(path, names)
+        folders = len({entry.rpartition("/")[0] for entry in names})
+        line = f"{path}: {len(names):,} {split} frames in {folders} folders"
+        if data_set:
+            line += f" (a complete {data_set}: {PUBLISHED[data_set][split]})"
+        print(line)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

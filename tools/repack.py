@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import traceback
 from collections import defaultdict
 from pathlib import Path
 
@@ -20,9 +19,11 @@ from tqdm import tqdm
 
 from dataloaders.hdf5 import DataError, list_frames, read_frame
 from dataloaders.processes import WorkerError, cores, run_jobs, stopping
-from sample_data.files import SampleSetError, is_complete, write_frame
+from engine.cli import run_script
+from sample_data.files import is_complete, write_frame
 
 SPLITS = ("train", "val")
+INTERRUPTED = "Interrupted; the same command goes on where this one stopped."
 HEADER_BYTES = 4096  # of a file, about, beside its two arrays
 
 # Frames a process takes at a time: few enough to stop soon, enough to keep it busy.
@@ -148,20 +149,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 some frames unreadable, 2 refused, 130 interrupted."""
+    """Run the command and return its exit code: 0 done, 1 some frames unreadable."""
     args = parse_args(argv)
-    try:
-        written, unreadable = repack(args.source, args.destination, workers=args.workers)
-    except KeyboardInterrupt:
-        if args.debug:
-            traceback.print_exc()
-        print("Interrupted; the same command goes on where this one stopped.", file=sys.stderr)
-        return 130
-    except (DataError, SampleSetError, OSError) as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    written, unreadable = repack(args.source, args.destination, workers=args.workers)
     print(f"{args.destination}: {written:,} frames written")
     for line in unreadable:
         print(f"left out: {line}", file=sys.stderr)
@@ -172,4 +162,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, interrupted=INTERRUPTED)

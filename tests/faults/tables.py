@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from engine.failure import RunError
+from engine.errors import RunError
 from engine.metrics import METRICS
 from engine.run_folder import RunFolder
 from engine.saving import Saver

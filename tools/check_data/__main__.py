@@ -24,14 +24,12 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
-import sys
-import traceback
 from collections import Counter
 from dataclasses import astuple, fields
 from pathlib import Path
 
 from dataloaders.datasets import DATA_SETS
-from dataloaders.hdf5 import DataError
+from engine.cli import run_script
 from tools.check_data.census import Census, Finding, Frame, take_census
 from tools.make_lists import PUBLISHED, SPLITS, data_set_of
 
@@ -119,25 +117,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0 clean, 1 findings, 2 refused, 130 interrupted."""
+    """Run the command and return its exit code: 0 clean, 1 findings."""
     args = parse_args(argv)
     data_set = args.data_set or data_set_of(Path(args.root)) or "nyudepth"
-    try:
-        if args.out:
-            write_findings(Path(args.out), [])  # a place that cannot be written shows before
-        census = take_census(args.root, data_set, workers=args.num_workers)
-        if args.out:
-            write_findings(Path(args.out), census.findings)
-    except KeyboardInterrupt:
-        if args.debug:
-            traceback.print_exc()
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except (DataError, OSError) as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.out:
+        write_findings(Path(args.out), [])  # a folder that cannot be written to shows before
+    census = take_census(args.root, data_set, workers=args.num_workers)
+    if args.out:
+        write_findings(Path(args.out), census.findings)
     print(summary(census))
     for finding in census.findings[:SHOWN]:
         print(f"  {finding.what}: {finding.path}: {finding.got}, expected {finding.expected}")
@@ -150,4 +137,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main, interrupted="Interrupted.")

@@ -12,8 +12,8 @@ import importlib.metadata
 import socket
 from pathlib import Path
 
-from engine.failure import RunError, run_script
-from engine.flags import OptionError
+from engine.cli import run_script
+from engine.errors import OptionError, RunError
 from inference.predictor import Predictor
 from tools.demo.inputs import SAMPLE_ROOTS, example_frames
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from engine.failure import run_script
+from engine.cli import run_script
 from visualize.report import write_report
 
 

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from engine.failure import RunError
+from engine.errors import RunError
 from visualize.report.charts import line_chart
 from visualize.report.folder import RunContent, is_number, read_run
 from visualize.report.html import note, number, paragraph, row, settings, table, text

@@ -1,0 +1,141 @@
+"""The way every command starts and ends: its streams, its errors, its exit code.
+
+    if __name__ == "__main__":
+        run_script(main)
+
+Exit codes: 0 done; 1 a check that found something, or a bug with its traceback; 2 an error in one
+sentence; 75 stopped on request and saved; 130 interrupted by Ctrl-C; 141 nobody reads the output
+any more (`| head`).
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from dataloaders import DataError
+from dataloaders.workers import worker_death
+from engine.errors import UserError, library_sentence, message_of, system_sentence
+from engine.stopping import EXIT_STOPPED, Stopped
+from models import PretrainedError
+
+EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER = 2, 130, 141
+# A command's main function: takes the command line, None for sys.argv; may return an exit code.
+Main = Callable[[list[str] | None], int | None]
+
+
+def run_script(main: Main, **options: object) -> NoReturn:
+    """Run a command and end the process with its exit code; see `exit_code` for the options."""
+    open_streams()
+    code = exit_code(main, **options)
+    unwritten = _output_error()
+    if unwritten is not None:
+        code = _end_output(unwritten) if code == 0 else code
+    sys.exit(code)
+
+
+def exit_code(
+    main: Main,
+    argv: list[str] | None = None,
+    *,
+    lower: str = "",
+    interrupted: str = "stopped",
+    processes: bool = False,
+) -> int:
+    """Call `main`, print what a user can mend as one sentence on stderr, and return the exit code.
+
+    With --debug, and for what is a bug, the error itself is raised.
+
+    Args:
+        lower: what to say after "memory ran out;", such as "try a smaller --batch_size_eval".
+        interrupted: what to say after Ctrl-C.
+        processes: whether the command shares its work over the processes of torchrun; any other
+            refuses to run several times at once.
+    """
+    command_line = sys.argv[1:] if argv is None else argv
+    try:
+        if not processes:
+            _refuse_several_processes()
+        return main(argv) or 0
+    except Stopped as stopped:
+        return _say(f"\n{stopped}", EXIT_STOPPED)
+    except KeyboardInterrupt:
+        return _say(f"\n{interrupted}", EXIT_INTERRUPTED)
+    except SystemExit as exit:  # argparse has printed its help, or what is wrong
+        return exit.code if isinstance(exit.code, int) else 0 if exit.code is None else EXIT_ERROR
+    except Exception as error:
+        unwritten = _output_error() if isinstance(error, OSError) else None
+        if unwritten is not None:
+            return _end_output(unwritten)
+        sentence = user_sentence(error, lower)
+        if sentence is None or "--debug" in command_line:
+            raise
+        return _say(f"error: {sentence}", EXIT_ERROR)
+
+
+def user_sentence(error: BaseException, lower: str = "") -> str | None:
+    """Return the sentence for an error that a user can mend, None for a bug of this project."""
+    if isinstance(error, (UserError, DataError, PretrainedError)):
+        return message_of(error)
+    if isinstance(error, OSError):
+        return system_sentence(error)
+    # PyTorch reports a dead loader process from a signal handler, wherever that strikes.
+    death = worker_death(error)
+    return str(death) if death is not None else library_sentence(error, lower)
+
+
+def open_streams() -> None:
+    """Make printing safe whatever the caller left of stdin, stdout and stderr.
+
+    A closed stream goes to the null device, so that no file that is opened later takes its number;
+    a character that a stream's encoding lacks is printed with a backslash.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse_several_processes() -> None:
+    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "this command runs in one process and torchrun started several; start it with python"
+        )
+
+
+def _say(sentence: str, code: int) -> int:
+    with contextlib.suppress(OSError):  # stderr may be what failed
+        print(sentence, file=sys.stderr, flush=True)
+    return code
+
+
+def _output_error() -> OSError | None:
+    """Why stdout or stderr cannot be written: what could not be written stays in the stream's
+    buffer, so writing it fails again. None where both can."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def _end_output(error: OSError) -> int:
+    """Return the exit code where the output cannot be written, and send what is left of it to the
+    null device, so that the interpreter does not try again at its end."""
+    is_unread = isinstance(error, BrokenPipeError)
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr) if is_unread else (sys.stdout,):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(null, stream.fileno())
+    if is_unread:
+        return EXIT_NO_READER
+    return _say(f"error: stdout: {system_sentence(error)}", EXIT_ERROR)
