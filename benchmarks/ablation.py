@@ -110,7 +110,7 @@ def row_of(name: str, scores: dict[str, str]) -> dict[str, str]:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """The table as in the README."""
+    """Return the Markdown table of docs/benchmarks.md."""
     lines = [
         "| network | RMSE (m) | MAE (m) | REL | δ1.02 | δ1.05 | δ1.10 | δ1.25 |",
         "|---|---|---|---|---|---|---|---|",

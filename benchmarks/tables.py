@@ -1,135 +1,96 @@
-"""The README's speed tables, made from the CSV files of benchmarks/results.
+"""The speed tables of docs/benchmarks.md, made from the CSV files of benchmarks/results.
 
 python -m benchmarks.tables            # print them
-python -m benchmarks.tables --write    # put them into README.md, between their markers
+python -m benchmarks.tables --write    # put them into docs/benchmarks.md
 """
 
 import argparse
-import csv
 from pathlib import Path
 
-from benchmarks.timing import RESULTS
+import pandas as pd
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+from benchmarks.timing import RESULTS
+from tools.flag_tables import write_between
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
-# Results file -> title and the columns shown, by their heading.
+# Results file -> title and the columns shown.
 TABLES = {
     "propagation": (
         "Propagation alone, 24 steps (`python -m benchmarks.propagation`)",
-        {
-            "": "what",
-            "form": "form",
-            "batch": "batch",
-            "size": "size",
-            "ms": "ms",
-            "times faster": "times_faster",
-            "kept for backward, MB": "kept_for_backward_MB",
-        },
+        ("what", "form", "batch", "size", "ms", "times_faster", "kept_for_backward_MB"),
     ),
     "network": (
         "Inference, ResNet-50 (`python -m benchmarks.network`)",
-        {
-            "form": "form",
-            "batch": "batch",
-            "size": "size",
-            "ms": "ms",
-            "times faster": "times_faster",
-        },
+        ("form", "batch", "size", "ms", "times_faster"),
     ),
     "export": (
         "Exported networks on a CPU (`python -m benchmarks.export`)",
-        {
-            "form": "form",
-            "network": "arch",
-            "batch": "batch",
-            "size": "size",
-            "file, MB": "file_MB",
-            "largest difference / largest depth": "relative",
-            "ms": "ms",
-            "times faster": "times_faster",
-        },
+        ("form", "arch", "batch", "size", "file_MB", "relative", "ms", "times_faster"),
     ),
     "training": (
         "Training step, ResNet-50 (`python -m benchmarks.training`)",
-        {"form": "form", "batch": "batch", "size": "size", "ms": "ms", "times faster": "ratio"},
+        ("form", "batch", "size", "ms", "times_faster"),
     ),
     "training_memory": (
         "Peak memory of a training step beyond parameters, gradients and optimiser state "
         "(`python -m benchmarks.training --memory --batch 8`)",
-        {
-            "form": "form",
-            "batch": "batch",
-            "size": "size",
-            "MB": "peak_MB",
-            "times less": "ratio",
-        },
+        ("form", "batch", "size", "peak_MB", "times_less"),
     ),
     "loader": (
         "One sample of the loader, one thread (`python -m benchmarks.loader`)",
-        {
-            "": "what",
-            "storage": "storage",
-            "plain, ms": "plain_ms",
-            "this project, ms": "ms",
-            "times faster": "times_faster",
-        },
+        ("what", "storage", "plain_ms", "ms", "times_faster"),
     ),
     "propagation_scaling": (
         "Growth of the propagation with the work (`python -m benchmarks.propagation --scaling`)",
-        {
-            "": "what",
-            "form": "form",
-            "batch": "batch",
-            "size": "size",
-            "steps": "steps",
-            "ms": "ms",
-            "times faster than plain": "times_faster",
-        },
+        ("what", "form", "batch", "size", "steps", "ms", "times_faster"),
     ),
 }
-# Rows a table leaves out, to stay readable; the CSV has them.
-HIDDEN = {"propagation_scaling": lambda row: row["form"] != "fast"}
+# Columns of the CSV files whose heading is not their name with spaces.
+HEADINGS = {
+    "what": "",
+    "arch": "network",
+    "file_MB": "file, MB",
+    "peak_MB": "MB",
+    "plain_ms": "plain, ms",
+    "relative": "largest difference / largest depth",
+    "kept_for_backward_MB": "kept for backward, MB",
+}
 
 
 def table(name: str, path: Path) -> str:
-    """One results file as Markdown, with the hardware and date it was measured on."""
+    """Return one results file as a Markdown table, with the hardware and date it comes from."""
     title, columns = TABLES[name]
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = [r for r in csv.DictReader(stream) if not HIDDEN.get(name, lambda _: False)(r)]
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows = rows.rename(columns={"ratio": "times_less" if "memory" in name else "times_faster"})
+    if name == "propagation_scaling":  # to stay readable; the CSV has the other forms
+        rows = rows[rows["form"] == "fast"]
+    headings = [HEADINGS.get(column, column.replace("_", " ")) for column in columns]
     lines = [
-        f"{title}; {rows[0]['measured_on']}:",
+        f"{title}; {rows['measured_on'].iloc[0]}:",
         "",
-        "| " + " | ".join(columns) + " |",
+        f"| {' | '.join(headings)} |",
         "|" + "---|" * len(columns),
-        *("| " + " | ".join(row[key] for key in columns.values()) + " |" for row in rows),
+        *(f"| {' | '.join(row)} |" for row in rows[list(columns)].to_numpy()),
     ]
     return "\n".join(lines)
 
 
 def tables(folder: Path = RESULTS) -> str:
-    """All tables whose results exist, CPU before GPU."""
-    found = []
-    for device in ("cpu", "cuda"):
-        for name in TABLES:
-            path = folder / f"{name}_{device}.csv"
-            if path.is_file():
-                found.append(table(name, path))
+    """Return all tables whose results exist, CPU before GPU."""
+    files = {d: {name: folder / f"{name}_{d}.csv" for name in TABLES} for d in ("cpu", "cuda")}
+    found = [table(n, path) for of in files.values() for n, path in of.items() if path.is_file()]
     return "\n\n".join(found)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--write", action="store_true", help="replace the tables in README.md")
-    args = parser.parse_args(argv)
-    text = tables()
-    if not args.write:
-        print(text)
-        return
-    readme = README.read_text(encoding="utf-8")
-    before, rest = readme.split(BEGIN)
-    after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    parser.add_argument("--write", action="store_true", help="replace the tables of the page")
+    if parser.parse_args(argv).write:
+        write_between(PAGE, BEGIN, END, tables)
+    else:
+        print(tables())
 
 
 if __name__ == "__main__":

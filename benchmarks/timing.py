@@ -1,4 +1,4 @@
-"""Medians of interleaved runs, peak memory, and the CSV that a README table is made from."""
+"""Medians of interleaved runs, peak memory, and the CSV that a table of docs/benchmarks.md is made from."""
 
 import argparse
 import csv

@@ -1,5 +1,4 @@
-"""The README holds: its commands parse, its code runs, its links lead somewhere, its quick start
-starts."""
+"""README and docs/ hold: commands parse, code runs, links lead somewhere, the quick start starts."""
 
 import argparse
 import importlib.util
@@ -20,13 +19,16 @@ from models import build_model
 from tools.flag_tables import BEGIN, END, SCRIPTS, flag_table, flag_tables, parsers
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/differences.md")
+PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 
 
-def blocks(language, page="README.md"):
-    """The fenced blocks of one language."""
+def blocks(language, page):
+    """Return the fenced blocks of one language."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+PYTHON_BLOCKS = [block for page in PAGES for block in blocks("python", page)]
 
 
 def commands():
@@ -78,7 +80,11 @@ def only_parse(monkeypatch):
 def test_there_are_commands_to_check():
     assert len(commands()) > 15
     assert ("bash", "train_cspn_nyu.sh") in commands()
-    assert len(blocks("python")) >= 4
+    assert len(PYTHON_BLOCKS) >= 4
+
+
+def test_the_readme_fits_two_screens():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
@@ -132,7 +138,7 @@ def workplace(tiny_root, tmp_path_factory):
     state = {"args": args, "epoch": 1, "scores": {}, "model": model.state_dict()}
     for run in ("my_run", "sample_rooms_resnet18"):
         save_checkpoint(folder / "output" / run / "best_model.pth", state)
-    text = "\n".join(blocks("python"))
+    text = "\n".join(PYTHON_BLOCKS)
     if "model.pt2" in text:
         program = export_program(model)
         save_program(program, folder / "model.pt2", {})
@@ -141,7 +147,7 @@ def workplace(tiny_root, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=range(len(blocks("python"))))
+@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=range(len(PYTHON_BLOCKS)))
 def test_every_python_block_runs_as_it_stands(block, workplace, monkeypatch):
     for module in set(re.findall(r"^(?:import|from) (\w+)", block, re.MULTILINE)):
         if module in ("onnx", "onnxruntime"):
@@ -153,7 +159,7 @@ def test_every_python_block_runs_as_it_stands(block, workplace, monkeypatch):
 
 
 def test_the_example_for_other_networks_trains_every_layer_and_any_channels():
-    block = next(block for block in blocks("python") if "cross_entropy" in block)
+    block = next(block for block in PYTHON_BLOCKS if "cross_entropy" in block)
     names = {}
     exec(compile(block, "README.md", "exec"), names)
     assert names["refined"].shape == (2, 21, 60, 80)
@@ -210,7 +216,7 @@ def test_every_link_and_picture_leads_to_something_that_exists(page):
 
 
 def test_the_flag_table_is_the_one_of_the_parsers():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
     shown = text.split(BEGIN)[1].split(END)[0].strip()
     assert shown == flag_tables(), "run: python -m tools.flag_tables --write"
 

@@ -1,7 +1,7 @@
-"""The README's table of flags, made from the parsers of the scripts.
+"""The tables of flags in docs/flags.md, made from the parsers of the scripts.
 
 python -m tools.flag_tables            # print it
-python -m tools.flag_tables --write    # put it into README.md, between its markers
+python -m tools.flag_tables --write    # put them into docs/flags.md
 
 `engine.config.add_flag` puts meaning, default and published value on every flag as data.
 """
@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "flags.md"
 BEGIN, END = "<!-- flags: begin -->", "<!-- flags: end -->"
 # Scripts that share most of their flags share their tables.
 SCRIPTS = (("train", "eval"), ("predict",))
@@ -70,19 +70,19 @@ def row_of(action: argparse.Action) -> tuple[str, str, str, str]:
     return flags, default, meaning, action.published
 
 
-def write_between(readme: Path, begin: str, end: str, make: Callable[[], str]) -> None:
+def write_between(page: Path, begin: str, end: str, make: Callable[[], str]) -> None:
     """Replace what stands between two markers of a Markdown file."""
-    before, rest = readme.read_text(encoding="utf-8").split(begin)
+    before, rest = page.read_text(encoding="utf-8").split(begin)
     after = rest.split(end)[1]
-    readme.write_text(f"{before}{begin}\n{make()}\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n{make()}\n{end}{after}", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--write", action="store_true", help="replace the table in README.md")
+    parser.add_argument("--write", action="store_true", help="replace the tables in docs/flags.md")
     args = parser.parse_args(argv)
     if args.write:
-        write_between(README, BEGIN, END, flag_tables)
+        write_between(PAGE, BEGIN, END, flag_tables)
     else:
         print(flag_tables())
 
