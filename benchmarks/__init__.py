@@ -1,1 +1,1 @@
-"""Experiments and timings behind the tables of docs/benchmarks.md; nothing else imports from here."""
+"""Experiments and timings behind docs/benchmarks.md; nothing else imports from here."""

@@ -1,4 +1,4 @@
-"""Medians of interleaved runs, peak memory, and the CSV that a table of docs/benchmarks.md is made from."""
+"""Medians of interleaved runs, peak memory, and the CSV files behind docs/benchmarks.md."""
 
 import argparse
 import csv

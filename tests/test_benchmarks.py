@@ -1,4 +1,4 @@
-"""What the benchmarks measure against computes the same, and docs/benchmarks.md shows what they wrote."""
+"""What the benchmarks compare with computes the same, and docs/benchmarks.md shows the results."""
 
 from pathlib import Path
 
