@@ -20,7 +20,7 @@ from models import build_model
 from tools.flag_tables import BEGIN, END, SCRIPTS, flag_table, flag_tables, parsers
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = [
+PACKAGES = ("cspn", "models", "dataloaders", "engine", "inference", "visualize", "sample_data")
     "cspn",
     "models",
     "dataloaders",
