@@ -20,16 +20,7 @@ from models import build_model
 from tools.flag_tables import BEGIN, END, SCRIPTS, flag_table, flag_tables, parsers
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("cspn", "models", "dataloaders", "engine", "inference", "visualize", "sample_data")
-    "cspn",
-    "models",
-    "dataloaders",
-    "engine",
-    "inference",
-    "visualize",
-    "sample_data",
-    "tools",
-]
+PACKAGES = [path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"]
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 
 
