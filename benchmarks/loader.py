@@ -29,7 +29,7 @@ from torchvision.transforms import functional as TF
 from benchmarks.plain import training_item_plain
 from benchmarks.timing import RESULTS, describe
 from dataloaders import NYUDepthDataset, make_loader
-from dataloaders.compiled import HAS_NUMBA
+from dataloaders.pillow_exact.jit import HAS_NUMBA
 from sample_data import write_frame
 from sample_data.rooms import render_frame
 

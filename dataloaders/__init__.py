@@ -7,7 +7,7 @@ from dataloaders.datasets import (
     KITTIDepthDataset,
     NYUDepthDataset,
 )
-from dataloaders.hdf5 import DataError
+from dataloaders.errors import DataError
 from dataloaders.loader import make_loader
 from dataloaders.sampling import SAMPLERS
 from dataloaders.transforms import DEPTH_RESIZES, RGB_ENCODINGS

@@ -1,4 +1,4 @@
-"""NYU Depth v2 and KITTI odometry as data sets of RGB and sparse depth."""
+"""NYU Depth v2 and KITTI odometry as data sets of RGB and sparse depth, with all their facts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,29 +7,33 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataloaders.hdf5 import DataError, list_frames, read_frame
+from dataloaders.errors import DataError
+from dataloaders.hdf5 import read_frame
 from dataloaders.sampling import SAMPLERS, sample_sparse_depth
+from dataloaders.splits import SPLITS, list_frames
 from dataloaders.transforms import (
     DEPTH_RESIZES,
     RGB_ENCODINGS,
     Augmentation,
-    check_crop,
     encode_rgb,
+    resized_size,
     transform_frame,
     unit_rgb,
 )
 
-SPLITS = ("train", "val")
 BAD_FRAMES = ("stop", "skip")
 
 
 def most_skipped(frames: int) -> int:
-    """How many frames of a training epoch of `frames` may be left out: 1 %, but one at least."""
+    """Return how many of an epoch's `frames` may be left out: 1 %, but one at least."""
     return max(1, frames // 100)
 
 
 class DepthDataset(Dataset):
     """Frames of one split, transformed as the release does; use a subclass.
+
+    An item is made in two steps, and a subclass may change either: `load` reads, transforms and
+    samples a frame, in a loader process where there are any; `item` makes tensors of that.
 
     Item i is a dict of
         rgbd: (4, h, w) float32, the encoded RGB, then sparse depth in metres, 0 = none;
@@ -46,7 +50,7 @@ class DepthDataset(Dataset):
         root: folder with `train/<scene>/*.h5` and `val/**/*.h5`.
         split: "train" augments, "val" does not.
         file_list: CSV of paths with the header `Name`; None walks the folder.
-        n_sample: sparse measurements an image; 500 as published.
+        n_sample: sparse measurements per image; 500 as published.
         sampler: "bernoulli" (release) or "exact".
         rgb_encoding: "released" or "normalized"; see `transforms.encode_rgb`.
         depth_resize: "released" or "hole_aware"; None takes the data set's own default.
@@ -60,6 +64,17 @@ class DepthDataset(Dataset):
     Attributes:
         on_frame: called with the index of each frame before it is read; None calls nothing.
 
+    A subclass states the facts of its data set:
+        crop_size: (height, width) of an item. box: (top, left, bottom, right) cut out first.
+        short_side: pixels of the short side after resizing, in training times the random scale.
+        resizes_in_validation: whether validation resizes too.
+        samples_over_valid: whether n_sample is a fraction of the measured pixels, or of all.
+        default_depth_resize: see `transforms.transform_frame`.
+        folder_word: what a folder of this data set has in its name.
+        published_frames, published_scenes: of a complete copy's train/ and val/, None: not known.
+        max_metres: depth that no frame of the sensor exceeds.
+        cameras: names of cameras, each with the end of its files' stems.
+
     Raises:
         DataError: missing root, empty list, an option that does not exist.
     """
@@ -70,6 +85,11 @@ class DepthDataset(Dataset):
     samples_over_valid = False
     default_depth_resize = "released"
     box: tuple[int, int, int, int] | None = None
+    folder_word: str
+    published_frames: tuple[int, int]
+    published_scenes: tuple[int | None, int | None] = (None, None)
+    max_metres: float
+    cameras: tuple[tuple[str, str], ...] = ()
 
     def __init__(
         self,
@@ -115,70 +135,76 @@ class DepthDataset(Dataset):
         return len(self.frames)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
-        return self.usable(key, self.item)
+        return self.item(self.load_usable(key))
 
-    def usable(self, key: int | tuple[int, int], make: Callable[[int, int], dict]) -> dict:
-        """What `make(index, epoch)` says of the frame of a key, or of the next one that can be
-        used where `bad_frames` skips."""
+    def load_usable(self, key: int | tuple[int, int]) -> dict:
+        """Return `load` of the frame of a key, or of the next that serves if `bad_frames` skips.
+
+        Raises:
+            DataError: the frame cannot be used, or none of so many in a row that an epoch may
+                not hold more.
+        """
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         index = range(len(self.frames))[index]
         if self.bad_frames == "stop":
-            return make(index, epoch)
-        # More bad frames in a row than an epoch may hold: looking further would not help.
+            return self.load(index, epoch)
         skipped: list[str] = []
         for i in range(index, index + most_skipped(len(self.frames)) + 1):
             try:
-                item = make(i % len(self.frames), epoch)
+                return self.load(i % len(self.frames), epoch) | {"skipped": skipped}
             except DataError as error:
                 skipped.append(str(error))
-                continue
-            return item | {"skipped": skipped}
         raise DataError(f"{skipped[0]}; {len(skipped)} frames in a row cannot be used")
 
-    def item(self, index: int, epoch: int) -> dict:
-        """The item of one frame; raises DataError where the frame cannot be read or used."""
-        sample = self.sample(index, epoch)
-        rgb, sparse_depth, depth = (sample.pop(key) for key in ("rgb", "sparse_depth", "depth"))
-        rgbd = np.empty((4, *depth.shape), np.float32)
-        encode_rgb(rgb, self.rgb_encoding, out=rgbd[:3])
-        rgbd[3] = sparse_depth
-        return {
-            "rgbd": torch.from_numpy(rgbd),
-            "depth": torch.from_numpy(depth)[None],
-            "rgb": torch.from_numpy(unit_rgb(rgb)),
-        } | sample
+    def load(self, index: int, epoch: int) -> dict:
+        """Read, transform and sample one frame.
 
-    def sample(self, index: int, epoch: int) -> dict:
-        """What an item is made of: rgb (3, h, w) uint8, sparse_depth and depth (h, w) float32
-        metres, 0 = none, as arrays, index and name. Loader processes hand this over in place of the
-        item, which is made of it afterwards (`dataloaders.packing`). Same errors as `item`."""
+        Returns:
+            rgb (3, h, w) uint8, sparse_depth and depth (h, w) float32 metres, 0 = none, as
+            arrays; index and name.
+
+        Raises:
+            DataError: the frame cannot be read or used.
+        """
         if self.on_frame is not None:
             self.on_frame(index)
         path = self.frames[index]
         draw = (self.seed, index, epoch) if self.augment else (self.seed, index)
         rng = np.random.default_rng(draw)
         rgb, depth = read_frame(path)
+        augmentation = Augmentation.draw(rng) if self.augment else None
         try:
-            rgb, depth = self.transform(
-                rgb, depth, Augmentation.draw(rng) if self.augment else None
-            )
+            rgb, depth = self.transform(rgb, depth, augmentation)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
         sparse_depth = sample_sparse_depth(
             depth, self.n_sample, self.sampler, rng, over_valid=self.samples_over_valid
         )
+        name = path.relative_to(self.root).as_posix()
         return {
             "rgb": rgb,
             "sparse_depth": sparse_depth,
             "depth": depth,
             "index": index,
-            "name": path.relative_to(self.root).as_posix(),
+            "name": name,
         }
+
+    def item(self, loaded: dict, *, with_rgb: bool = True) -> dict:
+        """Return the item of what `load` returned; training leaves out rgb, for pictures."""
+        rgb, sparse_depth, depth = loaded["rgb"], loaded["sparse_depth"], loaded["depth"]
+        rgbd = np.empty((4, *depth.shape), np.float32)
+        encode_rgb(rgb, self.rgb_encoding, out=rgbd[:3])
+        rgbd[3] = sparse_depth
+        item = {"rgbd": torch.from_numpy(rgbd), "depth": torch.from_numpy(depth)[None]}
+        if with_rgb:
+            item["rgb"] = torch.from_numpy(unit_rgb(rgb))
+        made = ("rgb", "sparse_depth", "depth")
+        return item | {key: value for key, value in loaded.items() if key not in made}
 
     def transform(
         self, rgb: np.ndarray, depth: np.ndarray, augmentation: Augmentation | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A stored frame to rgb (3, h, w) uint8 and depth (h, w) float32 metres of `crop_size`.
+        """Return a stored frame as rgb (3, h, w) uint8 and depth (h, w) float32 metres, cropped.
 
         Raises:
             ValueError: the frame is smaller than what is cut out of it.
@@ -196,24 +222,38 @@ class DepthDataset(Dataset):
 
     @classmethod
     def check_size(cls, size: tuple[int, int]) -> None:
-        """Raises ValueError for a frame (height, width) that lacks part of `box` or of the crop.
+        """Raise ValueError for a frame (height, width) that lacks part of `box` or of the crop.
 
         What lies outside of a frame would be cut out as black without a measurement.
         """
-        needed = cls.box[2:] if cls.box else (1, 1)
-        short_side = cls.short_side if cls.resizes_in_validation else None
-        if size[0] < needed[0] or size[1] < needed[1]:
-            raise ValueError(
-                f"a frame of {size[0]}x{size[1]} pixels is smaller than the "
-                f"{needed[0]}x{needed[1]} that the crop needs"
-            )
-        check_crop(size, cls.crop_size, short_side, cls.box)
+        problem = cls._too_small(size)
+        if problem and size[0] > size[1] and not cls._too_small(size[::-1]):
+            problem += "; it is upright, rotate rgb and depth by 90 degrees"
+        if problem:
+            raise ValueError(f"a frame of {size[0]}x{size[1]} pixels, height x width, {problem}")
+
+    @classmethod
+    def _too_small(cls, size: tuple[int, int]) -> str | None:
+        top, left, bottom, right = cls.box or (0, 0, *size)
+        if size[0] < bottom or size[1] < right:
+            return f"is smaller than the {bottom}x{right} that the crop needs"
+        cut, (height, width) = (right - left, bottom - top), cls.crop_size
+        if cls.resizes_in_validation:
+            cut = resized_size(cut, cls.short_side)
+        if cut[1] < height or cut[0] < width:
+            resized = f"resized to {cut[1]}x{cut[0]} " if cls.resizes_in_validation else ""
+            return f"{resized}is smaller than the {height}x{width} crop"
+        return None
 
 
 class NYUDepthDataset(DepthDataset):
     """NYU Depth v2, 480x640: short side to 240, centre crop 228x304; see `DepthDataset`."""
 
     crop_size = (228, 304)
+    folder_word = "nyu"
+    published_frames = (47_584, 654)
+    published_scenes = (280, None)
+    max_metres = 20  # a Kinect reads to 10
 
 
 class KITTIDepthDataset(DepthDataset):
@@ -232,9 +272,46 @@ class KITTIDepthDataset(DepthDataset):
     resizes_in_validation = False
     samples_over_valid = True
     default_depth_resize = "hole_aware"
+    folder_word = "kitti"
+    published_frames = (46_402, 40_702)
+    max_metres = 200  # a LiDAR reads to 120
+    cameras = (("left", "-L"), ("right", "-R"))
 
 
 DATA_SETS: dict[str, type[DepthDataset]] = {
     "nyudepth": NYUDepthDataset,
     "kitti": KITTIDepthDataset,
 }
+
+
+def data_set_of(root: Path) -> str | None:
+    """Return the name of the data set that a folder's name suggests, None where it does not."""
+    name = root.resolve().name.lower()
+    return next((key for key, kind in DATA_SETS.items() if kind.folder_word in name), None)
+
+
+def published_size(data_set: str, split: str) -> str:
+    """Return what a complete copy of a split holds, such as "47,584 in 280 folders"."""
+    kind, i = DATA_SETS[data_set], SPLITS.index(split)
+    scenes = kind.published_scenes[i]
+    return f"{kind.published_frames[i]:,}" + (f" in {scenes} folders" if scenes else "")
+
+
+def check_measured(dataset: DepthDataset, most: int = 64) -> None:
+    """Raise DataError if not one of up to `most` frames, evenly spread, has a measurement.
+
+    Frames that cannot be read are left to the loader.
+    """
+    looked = 0
+    for i in np.unique(np.linspace(0, len(dataset) - 1, most).astype(int)):
+        try:
+            if read_frame(dataset.frames[i])[1].any():
+                return
+            looked += 1
+        except DataError:
+            continue
+    if looked:
+        raise DataError(
+            f"{dataset.root} has no depth to train on: {looked} of {len(dataset)} frames were "
+            "looked at, and depth is 0 everywhere, no measurement"
+        )

@@ -1,162 +1,38 @@
-"""Frames on disk: which files belong to a split, and one checked frame out of a file.
+"""One frame on disk: an HDF5 file with `rgb` (3, H, W) uint8 and `depth` (H, W) float metres.
 
-A frame is one HDF5 file with `rgb` (3, H, W) uint8 and `depth` (H, W) float metres, 0 = no
-measurement. Every failure is a `DataError` of one sentence that names the file.
+0 = no measurement. Every failure to read is a `DataError` of one sentence that names the file.
 """
 
 import contextlib
-import csv
 import itertools
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from dataloaders.errors import DataError
+from dataloaders.errors import DataError, printable
 from dataloaders.units import check_metres
 
-
-def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[Path]:
-    """The frames of a split, in a fixed order.
-
-    The root, and `train/` and `val/` in it, may be links; what lies below them may not lead out
-    of them, and a walk follows no linked folder, so that nothing is left out or read unseen.
-
-    Args:
-        root: data root, holding `<split>/` with one folder a scene.
-        split: "train" or "val".
-        file_list: CSV with the header `Name` and one path a row, relative to `root` (leading
-            folders up to and including the root's own may be written out). None walks the folder.
-
-    Raises:
-        DataError: no such root or list, an empty list, a listed file that is not under root or is
-            listed twice, a linked folder, or a link that leads out of the root.
-    """
-    if not root.is_dir():
-        raise DataError(f"data root {root} is not a folder")
-    if file_list is not None:
-        return _read_list(root, file_list)
-    folder = root / split
-    if not folder.is_dir():
-        raise DataError(f"data root {root} has no folder {split}/")
-    frames, places = [], Places(root)
-    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(parent, name) for name in folders):
-            if path.is_symlink():
-                raise DataError(
-                    f"{path} is a link to a folder, which is not followed; link {folder} as a "
-                    "whole, or name its frames in a list"
-                )
-        for name in files:
-            if name.endswith(".h5") and not name.startswith("."):
-                path = Path(parent, name)
-                if path.is_symlink() and not places.hold(path):
-                    raise DataError(f"{path} is a link that leads out of {root}, which is refused")
-                if not path.is_file():  # reading a pipe would wait for ever
-                    raise DataError(f"{path} is not a file")
-                frames.append(path)
-    if not frames:
-        raise DataError(f"{folder} holds no .h5 file")
-    return sorted(frames)
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    # A folder that cannot be listed would otherwise be left out without a word.
-    raise DataError(f"folder {error.filename} cannot be read: {error.strerror}") from error
-
-
-class Places:
-    """Where frames of a root may lie: in it, and where its own train/ and val/ lead."""
-
-    def __init__(self, root: Path):
-        self.allowed = {(root / name).resolve() for name in ("", "train", "val")}
-        self.parents: dict[Path, Path] = {}
-
-    def hold(self, path: Path) -> bool:
-        """Whether a file lies in one of them once every link is followed."""
-        # Resolving a path asks for each of its folders: once a folder is enough for its files.
-        if path.parent not in self.parents:
-            self.parents[path.parent] = path.parent.resolve()
-        real = path.resolve() if path.is_symlink() else self.parents[path.parent] / path.name
-        return any(real.is_relative_to(place) for place in self.allowed)
-
-
-def split_scenes(frames: list[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Set whole scenes (folders) aside, so that no room is in both parts.
-
-    Args:
-        frames: of one split. share: of the scenes to hold out, 0..1; at least one where it is
-            not 0. The scenes are spread evenly over their sorted names, the same ones every time.
-
-    Returns:
-        The frames that stay and those held out, each in the given order.
-
-    Raises:
-        DataError: fewer than two scenes, or nothing would stay.
-    """
-    scenes = sorted({frame.parent for frame in frames})
-    count = max(1, round(share * len(scenes))) if share > 0 else 0
-    if count >= len(scenes):
-        raise DataError(f"cannot hold out {count} of {len(scenes)} scenes and train on the rest")
-    held_out = {scenes[i * len(scenes) // count] for i in range(count)}
-    stay = [frame for frame in frames if frame.parent not in held_out]
-    return stay, [frame for frame in frames if frame.parent in held_out]
-
-
-def _read_list(root: Path, file_list: Path) -> list[Path]:
-    try:
-        # Spreadsheets write a mark before the first letter, which utf-8-sig drops.
-        with file_list.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            if "Name" not in (reader.fieldnames or []):
-                raise DataError(f"list {file_list} has no column Name")
-            names = [row["Name"] for row in reader if row["Name"]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"list {file_list} cannot be read: {error}") from error
-    if not names:
-        raise DataError(f"list {file_list} is empty")
-    places = Places(root)
-    frames: dict[Path, None] = {}
-    for name in names:
-        path = _resolve(root, name, file_list, places)
-        # A frame that stands twice would count twice in a mean over the list.
-        if path in frames:
-            raise DataError(f"{file_list} names {_shown(name)} twice")
-        frames[path] = None
-    return list(frames)
-
-
-def _resolve(root: Path, name: str, file_list: Path, places: Places) -> Path:
-    """`name` below `root`; published lists write other people's leading folders out, so those
-    are dropped one by one until the rest exists. Nothing outside the root is ever opened."""
-    text = name.strip().replace("\\", "/")
-    # No path of any system is longer; looking for it would fail with the system's own error.
-    parts = PurePosixPath(text).parts if len(text) < 4096 and "\0" not in text else ()
-    for start in range(len(parts)):
-        rest = parts[start:]
-        if ".." in rest or rest[0].startswith("/"):
-            continue
-        path = root.joinpath(*rest)
-        try:
-            found = path.is_file()
-        except (OSError, ValueError):  # a part too long for the file system
-            continue
-        if found and not places.hold(path):
-            raise DataError(f"{file_list} names {_shown(name)}, a link that leads out of {root}")
-        if found:
-            return path
-    raise DataError(f"{file_list} names {_shown(name)}, which is not under {root}")
-
-
-def _shown(name: str) -> str:
-    """A name as it may stand in a sentence: without control characters, and of some length."""
-    name = name if name.isprintable() else repr(name)
-    return name if len(name) <= 160 else f"{name[:120]}... ({len(name)} characters)"
+MAX_VALUES = 3 * 4096 * 8192
+# Bytes that a compressor adds to a chunk that it cannot make smaller, beside a thousandth of it.
+CHUNK_OVERHEAD = 16
+# Compressors of HDF5's register that come with the package hdf5plugin.
+PLUGIN_FILTERS = {
+    307: "bzip2",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32026: "Blosc2",
+}
+_KEEP_THE_SIZE = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+_STORED_IN_THE_FILE = (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)
 
 
 def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -173,14 +49,51 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def checked_depth(depth: np.ndarray, path: Path) -> np.ndarray:
-    """(H, W) of any float type as stored in `path` -> (H, W) float32 metres, finite, 0 = none.
+    """Return depth (H, W) of any float type, stored in `path`, as float32 metres, 0 = none.
 
     Raises:
-        DataError: a value that cannot be metres.
+        DataError: values that cannot be metres.
     """
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
-        depth = depth.astype(np.float32, copy=False)
-    return check_metres(depth, path)
+        metres = depth.astype(np.float32, copy=False)
+    high = depth.max()
+    if high == np.finfo(depth.dtype).max:
+        count = np.count_nonzero(depth == high)
+        raise DataError(
+            f"{path}: depth is {high:.6g}, the largest {depth.dtype.name}, in {count} pixels; "
+            "write 0 where nothing was measured"
+        )
+    return check_metres(metres, path)
+
+
+def write_frame(path: Path, rgb: np.ndarray, depth: np.ndarray, *, compressed: bool = True) -> None:
+    """Write rgb (3, H, W) uint8 and depth (H, W) float32 metres, 0 = no measurement, as one file.
+
+    The file appears under its name only when it is complete. Uncompressed, each array is stored
+    in one piece, which reads fastest.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Sensor noise hardly compresses: the lowest level loses nothing against the others.
+    gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    try:
+        with h5py.File(part, "w") as file:
+            for name, data in (("rgb", rgb), ("depth", depth)):
+                chunks = (1, *data.shape[1:]) if data.ndim == 3 else data.shape
+                options = {"chunks": chunks, **gzip} if compressed else {}
+                file.create_dataset(name, data=data, **options)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def is_complete(path: Path) -> bool:
+    """Return whether `write_frame` has finished the file."""
+    return path.is_file() and h5py.is_hdf5(path)
 
 
 def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +104,7 @@ def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         # h5py's low-level calls: its objects for files and data sets cost more than the reading.
-        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+        file = _open_file(path)
         with contextlib.closing(file), _closing_members(file):
             rgb, depth = (_open_array(file, key, path) for key in ("rgb", "depth"))
             _check_layout(rgb, depth, path)
@@ -204,13 +117,43 @@ def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
         # Permissions, too many open files, a failing disk: not the file's fault.
         if isinstance(error, OSError) and error.errno:
             raise DataError(f"{path} cannot be read: {os.strerror(error.errno)}") from error
+        if "open for write" in str(error):
+            raise DataError(
+                f"{path} is still being written, or its writer was killed; in that case "
+                f"`h5clear -s {path}` makes it readable"
+            ) from error
         raise DataError(f"{path} is not a readable HDF5 file") from error
+
+
+def _file_access(locking: bool) -> h5py.h5p.PropFAID:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_file_locking(locking, True)
+    return access
+
+
+# How a frame is opened, one way after another. It is only read, so it needs no lock, which some
+# network file systems do not have; a writer may append to it (SWMR); and a file that this process
+# has open already must be opened in the same way again.
+_READ, _APPENDED = h5py.h5f.ACC_RDONLY, h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+_WAYS_TO_OPEN = ((_READ, _file_access(False)), (_APPENDED, _file_access(False)), (_READ, None))
+
+
+def _open_file(path: Path) -> h5py.h5f.FileID:
+    """Open a frame's file, or raise what the first way to open it raised."""
+    first_error: OSError | None = None
+    for flags, access in _WAYS_TO_OPEN:
+        try:
+            return h5py.h5f.open(os.fsencode(path), flags, fapl=access)
+        except OSError as error:
+            first_error = first_error or error
+            if error.errno:  # the system's own refusal stays whatever the way
+                break
+    raise first_error
 
 
 @contextlib.contextmanager
 def _closing_members(file: h5py.h5f.FileID) -> Iterator[None]:
-    """On an error, close what was opened in the file: whoever keeps the error would keep it open
-    otherwise, and with it the file."""
+    """Close, on an error, what was opened in the file: a kept error would keep it open."""
     try:
         yield
     except BaseException:
@@ -222,7 +165,7 @@ def _closing_members(file: h5py.h5f.FileID) -> Iterator[None]:
 
 
 class _Array(NamedTuple):
-    """An open data set; asking HDF5 for its shape and type takes time, so that is done once."""
+    """An open data set; to look up its shape and type takes time, so that is done once."""
 
     data: h5py.h5d.DatasetID
     shape: tuple[int, ...] | None
@@ -235,7 +178,7 @@ class _Array(NamedTuple):
 
 
 def _open_array(file: h5py.h5f.FileID, key: str, path: Path) -> _Array:
-    """A data set of a file, refused before it is read where it is not plainly stored in it."""
+    """Open a data set of a file; refuse it before it is read where it is not plainly stored."""
     name = key.encode()
     if not file.links.exists(name):
         raise DataError(f"{path} has no dataset {key}, only: {_member_names(file)}")
@@ -267,7 +210,7 @@ def _open_array(file: h5py.h5f.FileID, key: str, path: Path) -> _Array:
 
 
 def _member_names(file: h5py.h5f.FileID) -> str:
-    names = [_shown(name.decode(errors="replace")) for name in itertools.islice(file, 6)]
+    names = [printable(name.decode(errors="replace")) for name in itertools.islice(file, 6)]
     return ", ".join([*sorted(names[:5]), *(["..."] if len(names) > 5 else [])]) or "none"
 
 
@@ -284,14 +227,29 @@ def _check_chunks(array: _Array, creation: h5py.h5p.PropDCID, key: str, path: Pa
     compressors = [code for code in filters if code not in _KEEP_THE_SIZE]
     if len(compressors) > 1 or len(filters) > 3:
         raise DataError(f"{path}: {key} is compressed more than once")
+    if compressors and not _is_available(compressors[0]):
+        code = compressors[0]
+        raise DataError(
+            f"{path}: {key} is compressed with {PLUGIN_FILTERS.get(code, 'an unknown filter')} "
+            f"(HDF5 filter {code}), which is not here; pip install hdf5plugin, or write the frame "
+            "with gzip"
+        )
     pieces = math.prod(math.ceil(n / c) for n, c in zip(array.shape, chunk, strict=True))
-    overhead = PIECE_OVERHEAD + math.prod(chunk) * array.dtype.itemsize // 1000
+    overhead = CHUNK_OVERHEAD + math.prod(chunk) * array.dtype.itemsize // 1000
     expected = math.prod(array.shape) * array.dtype.itemsize + pieces * overhead
     stored = array.data.get_storage_size()
     if compressors and stored > expected:
         raise DataError(
             f"{path}: {key} takes {stored} bytes compressed, at most {expected} without"
         )
+
+
+def _is_available(code: int) -> bool:
+    """Return whether HDF5 can undo a filter, by itself or by a plugin that is installed."""
+    if not h5py.h5z.filter_avail(code):
+        with contextlib.suppress(ImportError):
+            import hdf5plugin  # noqa: F401  (its import registers the filters)
+    return h5py.h5z.filter_avail(code)
 
 
 def _check_layout(rgb: _Array, depth: _Array, path: Path) -> None:
@@ -303,11 +261,3 @@ def _check_layout(rgb: _Array, depth: _Array, path: Path) -> None:
         )
     if 0 in depth.shape:
         raise DataError(f"{path}: an image of {depth.shape} has no pixels")
-
-
-MAX_VALUES = 3 * 4096 * 8192
-# Bytes that a compressor adds to a piece that it cannot make smaller, beside a thousandth of it.
-PIECE_OVERHEAD = 16
-
-_KEEP_THE_SIZE = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
-_STORED_IN_THE_FILE = (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)

@@ -1,14 +1,20 @@
-"""Batches of a data set in an order that the seed and the epoch decide alone."""
+"""Batches of a data set in an order that the seed and the epoch decide alone.
 
-from collections.abc import Iterator, Sequence
+One path whatever the number of loader processes: `DepthDataset.load` makes arrays of a frame, in a
+loader process where there are any; `_pack` makes few bytes of them, since new memory that two
+processes share is what a batch costs most; `_unpack` makes items and the batch in this process.
+"""
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
-from dataloaders.datasets import DepthDataset
-from dataloaders.hdf5 import DataError
-from dataloaders.packing import Samples, collate, collate_without_rgb, pack, unpack
-from dataloaders.workers import WatchedLoader
+from dataloaders.datasets import DepthDataset, check_measured
+from dataloaders.errors import DataError
+from dataloaders.workers import STALL_LIMIT, WatchedLoader
 
 
 class EpochSampler(Sampler):
@@ -16,7 +22,7 @@ class EpochSampler(Sampler):
 
     The epoch travels with each index, so workers that outlive an epoch still draw anew, and a
     resumed run sees what the uninterrupted one would have. Of several processes each gets its own
-    share of every batch, so that together they see the batches that one process would.
+    part of every batch, so that together they see the batches that one process would.
 
     Attributes:
         epoch: of the next pass. start: images of it to leave out, for a run that goes on.
@@ -53,15 +59,15 @@ class EpochSampler(Sampler):
         return iter([(index, self.epoch) for index in self._indices(order[self.start :])])
 
     def _indices(self, order: Sequence[int]) -> Sequence[int]:
-        """This process's share: of each batch in training, every n-th image in evaluation."""
+        """Return this process's part: of each batch in training, every n-th image otherwise."""
         if self.world_size == 1:
             return order
         if not self.shuffle:
             return order[self.rank :: self.world_size]
-        share = self.batch_size // self.world_size
+        part = self.batch_size // self.world_size
         starts = range(0, len(order) - self.batch_size + 1, self.batch_size)
-        mine = [s + self.rank * share for s in starts]
-        return [order[i] for first in mine for i in range(first, first + share)]
+        mine = [s + self.rank * part for s in starts]
+        return [order[i] for first in mine for i in range(first, first + part)]
 
 
 def make_loader(
@@ -73,57 +79,123 @@ def make_loader(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader:
-    """A loader over `dataset`; set `loader.sampler.epoch` before each epoch.
+    stall_limit: float = STALL_LIMIT,
+) -> "FrameLoader":
+    """Return a loader over `dataset`; set `loader.sampler.epoch` before each epoch.
 
     Batches hold what an item holds with a leading B; `skipped` is one list for all of them. In
     training (`shuffle`) an incomplete last batch is dropped, since it would weigh more than the
     others, and so is `rgb`, which only pictures need.
 
     Args:
-        batch_size: images a batch; in training over all processes, in evaluation in each.
+        batch_size: images per batch; in training over all processes, in evaluation in each.
         num_workers: loader processes, of each process of the run.
-        rank, world_size: of how many processes this is which; they share each training batch.
+        rank, world_size: of how many processes this is which; they divide each training batch.
+        stall_limit: seconds without a new frame after which a batch is given up.
 
     Raises:
-        DataError: a training batch that the processes cannot share, or that is larger than the
-            data set where they must. While iterating: a frame that cannot be used, or a worker
-            that died, with the frame it was on.
+        DataError: a training batch that the processes cannot divide, or that is larger than the
+            data set where they must; training frames without one measurement. While iterating: a
+            frame that cannot be used, or a loader process that died, stalled or could not hand
+            its batch over, with the frame it was on.
     """
     if shuffle and world_size > 1:
         if batch_size % world_size:
             raise DataError(f"a batch of {batch_size} cannot be shared by {world_size} processes")
         if len(dataset) < batch_size:
             raise DataError(f"{len(dataset)} frames are fewer than a batch of {batch_size}")
-    sampler = EpochSampler(
-        len(dataset),
-        shuffle=shuffle,
-        seed=seed,
-        batch_size=batch_size,
-        rank=rank,
-        world_size=world_size,
-    )
-    packs = num_workers > 0
-    kind = _UnpackingLoader if packs else WatchedLoader
-    plain = collate_without_rgb if shuffle else collate
-    return kind(
-        Samples(dataset) if packs else dataset,
+    if shuffle:
+        check_measured(dataset)
+    return FrameLoader(
+        dataset,
         batch_size=batch_size // world_size if shuffle else batch_size,
-        sampler=sampler,
+        sampler=EpochSampler(
+            len(dataset),
+            shuffle=shuffle,
+            seed=seed,
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
+        ),
         num_workers=num_workers,
-        collate_fn=pack if packs else plain,
+        stall_limit=stall_limit,
         drop_last=shuffle and len(dataset) >= batch_size,
-        pin_memory=torch.cuda.is_available() and not packs,
-        persistent_workers=packs,
         # The loader draws a number for its workers, which nothing uses: not from the run's state.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-class _UnpackingLoader(WatchedLoader):
-    """Unpacks what its processes packed."""
+class FrameLoader(WatchedLoader):
+    """Batches of items; made by `make_loader`."""
+
+    def __init__(self, dataset: DepthDataset, *, num_workers: int, **options):
+        super().__init__(
+            _LoadedFrames(dataset),
+            num_workers=num_workers,
+            collate_fn=_pack,
+            persistent_workers=num_workers > 0,
+            **options,
+        )
 
     def __iter__(self) -> Iterator[dict]:
-        encoding = self.dataset.rgb_encoding
-        for batch in super().__iter__():
-            yield unpack(batch, encoding, with_rgb=not self.sampler.shuffle)
+        for packed in super().__iter__():
+            yield _unpack(packed, self.dataset.dataset, with_rgb=not self.sampler.shuffle)
+
+
+class _LoadedFrames(Dataset):
+    """What `DepthDataset.load` returns, or the whole item of a class with its own `__getitem__`."""
+
+    def __init__(self, dataset: DepthDataset):
+        self.dataset, self.frames = dataset, dataset.frames
+        plain = type(dataset).__getitem__ is DepthDataset.__getitem__
+        self.fetch = dataset.load_usable if plain else dataset.__getitem__
+        self.after_batch: Callable[[], object] = list  # nothing
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict]:
+        loaded = [self.fetch(key) for key in keys]
+        self.after_batch()
+        return loaded
+
+    def watch(self, function: Callable[[int | None], None]) -> None:
+        """Have `function` called with each frame that begins, and with None after a batch."""
+        self.dataset.on_frame, self.after_batch = function, partial(function, None)
+
+
+def _pack(frames: list[dict]) -> dict:
+    """Return frames with colours and depth of the batch in one array each, and the few
+    measurements in place of a map."""
+    if "rgbd" in frames[0]:
+        return {"frames": frames}
+    for frame in frames:
+        sparse_depth = frame["sparse_depth"].reshape(-1)
+        pixels = np.flatnonzero(sparse_depth).astype(np.int32)
+        frame["sparse_depth"] = pixels, sparse_depth[pixels]
+    stacked = (np.stack([frame.pop(key) for frame in frames]) for key in ("rgb", "depth"))
+    rgb, depth = map(torch.from_numpy, stacked)
+    return {"frames": frames, "rgb": rgb, "depth": depth}
+
+
+def _unpack(packed: dict, dataset: DepthDataset, *, with_rgb: bool) -> dict:
+    """Return the batch of frames that `_pack` packed, pinned where there is a GPU."""
+    items = packed["frames"]
+    if "rgb" in packed:
+        rgb, depth = packed["rgb"].numpy(), packed["depth"].numpy()
+        for i, frame in enumerate(items):
+            pixels, metres = frame["sparse_depth"]
+            sparse_depth = np.zeros(depth[i].shape, np.float32)
+            sparse_depth.reshape(-1)[pixels] = metres
+            loaded = frame | {"rgb": rgb[i], "depth": depth[i], "sparse_depth": sparse_depth}
+            items[i] = dataset.item(loaded, with_rgb=with_rgb)
+    skipped = [sentence for item in items for sentence in item.pop("skipped", ())]
+    if not with_rgb:
+        for item in items:
+            item.pop("rgb", None)
+    batch = default_collate(items)
+    if dataset.bad_frames == "skip":
+        batch["skipped"] = skipped
+    if torch.cuda.is_available():
+        batch |= {key: batch[key].pin_memory() for key in ("rgbd", "depth")}
+    return batch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from dataloaders import compiled
+from dataloaders.pillow_exact import compiled
 
 RGB_ENCODINGS = ("released", "normalized")
 DEPTH_RESIZES = ("released", "hole_aware")
@@ -38,7 +38,7 @@ class Augmentation:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Augmentation":
-        """The published distributions: s ~ U(1, 1.5), U(-5, 5) degrees, p(flip) = 0.5, 0.4 each."""
+        """Draw as published: s ~ U(1, 1.5), degrees ~ U(-5, 5), p(flip) = 0.5, colours by 0.4."""
         names = ("brightness", "contrast", "saturation")
         order = rng.permutation(len(names))
         return cls(
@@ -90,7 +90,7 @@ def transform_frame(
     if short_side is not None:
         size = resized_size(size, int(short_side * augmentation.scale))
     corner = _centre(size, crop_size)
-    if _is_compiled(rgb, depth, (bottom, right), augmentation):
+    if _is_compiled(rgb, depth, (top, left, bottom, right), size, augmentation):
         rgb, depth = (array[..., top:bottom, left:right] for array in (rgb, depth))
         view = compiled.View(
             size,
@@ -113,28 +113,22 @@ def transform_frame(
     return rgb, depth
 
 
-def check_crop(
-    size: tuple[int, int],
-    crop_size: tuple[int, int],
-    short_side: int | None,
-    box: tuple[int, int, int, int] | None,
-) -> None:
-    """Raises the ValueError of `transform_frame` for a frame (height, width) that is too small."""
-    top, left, bottom, right = box or (0, 0, *size)
-    cut = (right - left, bottom - top)
-    _centre(cut if short_side is None else resized_size(cut, short_side), crop_size)
-
-
 def _is_compiled(
-    rgb: np.ndarray, depth: np.ndarray, end: tuple[int, int], augmentation: Augmentation
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    box: tuple[int, int, int, int],
+    size: tuple[int, int],
+    augmentation: Augmentation,
 ) -> bool:
-    """Whether `compiled` serves: numba is there and nothing out of the ordinary is asked for."""
+    """Return whether `compiled` serves: numba is there, and box, size and draw are ordinary."""
+    top, left, bottom, right = box
     return (
         compiled.HAS_NUMBA
         and rgb.dtype == np.uint8
         and depth.dtype == np.float32
-        and end[0] <= depth.shape[0]
-        and end[1] <= depth.shape[1]
+        and bottom <= depth.shape[0]
+        and right <= depth.shape[1]
+        and compiled.covers((right - left, bottom - top), size)
         # Pillow turns by right angles in another way.
         and (augmentation.degrees % 90 != 0 or augmentation.degrees == 0)
         and [name for name, _ in augmentation.jitter].count("contrast") <= 1
@@ -144,7 +138,7 @@ def _is_compiled(
 def _view_rgb(
     rgb: np.ndarray, view: compiled.View, jitter: tuple[tuple[str, float], ...]
 ) -> np.ndarray:
-    """(3, H, W) bytes -> (3, h, w): resized, rotated, jittered and cropped by `compiled`."""
+    """Resize, rotate, jitter and crop (3, H, W) bytes -> (3, h, w) by `compiled`."""
     names = [name for name, _ in jitter]
     if "contrast" not in names:
         crop = view.take(compiled.resize(rgb, view.size, view.window), view.window)
@@ -164,7 +158,7 @@ def _view_rgb(
 
 
 def _view_depth(depth: np.ndarray, view: compiled.View, depth_resize: str) -> np.ndarray:
-    """(H, W) metres -> (h, w): resized, rotated and cropped by `compiled`."""
+    """Resize, rotate and crop (H, W) metres -> (h, w) by `compiled`."""
     if depth_resize == "released":
         part, window = compiled.resize(depth[None], view.size, view.window), view.window
     else:
@@ -181,7 +175,7 @@ def _by_pillow(
     augmentation: Augmentation,
     depth_resize: str = "released",
 ) -> Image.Image:
-    """The published chain, step by step, for RGB or ("F") depth."""
+    """Apply the published chain, step by step, to RGB or ("F") depth."""
     if image.size != size:
         image = _resize(image, size, depth_resize)
     if augmentation.degrees:
@@ -197,12 +191,12 @@ def _by_pillow(
 def encode_rgb(
     rgb: np.ndarray, encoding: str = "released", out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Colours as the network reads them: (3, h, w) uint8 -> (3, h, w) float32.
+    """Encode colours as the network reads them: (3, h, w) uint8 -> (3, h, w) float32.
 
     "normalized" is (x - mean) / std with ImageNet's constants. "released" is what the release
     does and its weights need: that value converted to uint8 and back,
     trunc(255 (x - mean) / std) mod 256 / 255, which wraps (release issue 28). Both depend on the
-    value of one byte alone, so they are a table of 256 entries a channel. `out` is filled and
+    value of one byte alone, so they are a table of 256 entries per channel. `out` is filled and
     returned where it is given.
     """
     if out is None:
@@ -212,7 +206,7 @@ def encode_rgb(
 
 
 def unit_rgb(rgb: np.ndarray) -> np.ndarray:
-    """Colours to look at: (3, h, w) uint8 -> (3, h, w) float32 in [0, 1]."""
+    """Return colours to look at: (3, h, w) uint8 -> (3, h, w) float32 in [0, 1]."""
     out = np.empty(rgb.shape, np.float32)
     compiled.look_up(_UNIT_TABLE, rgb, out)
     return out
@@ -233,7 +227,7 @@ _UNIT_TABLE = np.tile(np.arange(256, dtype=np.float32) / np.float32(255), (3, 1)
 
 
 def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """(width, height) with the given short side and the aspect ratio kept, rounded down."""
+    """Return (width, height) with the given short side and the aspect ratio kept, rounded down."""
     width, height = size
     if width <= height:
         return short_side, int(short_side * height / width)
@@ -241,7 +235,7 @@ def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def _resize(image: Image.Image, size: tuple[int, int], depth_resize: str) -> Image.Image:
-    """Bilinear as in the release, or for depth ("F") hole-aware."""
+    """Resize bilinearly as in the release, or depth ("F") hole-aware."""
     if depth_resize == "released":
         return image.resize(size, Image.Resampling.BILINEAR)
     # A pixel is valid where its nearest source pixel is; its value averages valid pixels only.
@@ -254,7 +248,7 @@ def _resize(image: Image.Image, size: tuple[int, int], depth_resize: str) -> Ima
 
 
 def _centre(size: tuple[int, int], crop_size: tuple[int, int]) -> tuple[int, int]:
-    """(top, left) of the centre crop (height, width) of an image of `size` (width, height)."""
+    """Return (top, left) of the centre crop (height, width) of an image (width, height)."""
     height, width = crop_size
     if size[1] < height or size[0] < width:
         raise ValueError(

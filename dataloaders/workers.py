@@ -1,27 +1,42 @@
-"""Loader processes that die: which, how, and on which frame.
+"""Loader processes that die, stall or lose a batch: which, how, and on which frame.
 
-PyTorch says "DataLoader worker (pid 123) is killed by signal", which names no file. Each process
-therefore writes the index of the frame that it begins into memory it shares with the main process:
-one store a frame. The processes may be forked or spawned.
+PyTorch says "DataLoader worker (pid 123) is killed by signal", which names no file; a batch that a
+process cannot hand over, since shared memory is full, is lost without an error, and a process that
+hangs is waited for without end. Each process therefore writes the index of the frame that it begins
+into memory it shares with the main process, ends when it cannot hand over a batch, and is ended
+when no process has begun a frame for long. The processes may be forked or spawned.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import multiprocessing.queues
 import os
 import re
 import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from torch.utils.data import DataLoader, get_worker_info
 
-from dataloaders.hdf5 import DataError
+from dataloaders.errors import DataError
 
+STALL_LIMIT = 600.0  # seconds; a frame is read in milliseconds, from a slow disk in seconds
+POLL_INTERVAL = 5.0  # seconds between looks at processes that deliver nothing
+REMEDY = (
+    "loader processes hand over batches through shared memory (/dev/shm) and open files: use "
+    "--num_workers 0 or fewer, give a container more (docker run --shm-size=1g), or raise "
+    "`ulimit -n`, which PyTorch's file-descriptor sharing needs"
+)
 _NOTHING = -1
+_REASON_BYTES = 512
 # PyTorch's two sentences: "... (pid 12) is killed by signal: ..." and "... (pid(s) 1, 2) exited".
 _DEATH = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
+# Shared memory, or the open files that stand for it, have run out.
+_EXHAUSTED = re.compile(r"\(shm\)|/dev/shm|shared memory|Too many open files|No space left")
 _watches: weakref.WeakSet[WorkerWatch] = weakref.WeakSet()
 
 
@@ -30,88 +45,170 @@ class WorkerWatch:
 
     Args:
         workers: how many processes the loader starts.
+        stall_limit: seconds without a new frame in any process after which a batch is given up.
+
+    Attributes:
+        pids: of the processes. indices: of the frame that each began last.
+        reading: 1 for a process between the beginning of a frame and the end of its batch.
+        begun: how many frames each has begun. reasons: why each ended itself, as UTF-8.
     """
 
-    def __init__(self, workers: int):
+    def __init__(self, workers: int, stall_limit: float):
         self.pids = multiprocessing.RawArray("q", workers)
         self.indices = multiprocessing.RawArray("q", [_NOTHING] * workers)
-        self.loader: Callable[[], DataLoader | None] = lambda: None  # kept by a weak reference
+        self.reading = multiprocessing.RawArray("b", workers)
+        self.begun = multiprocessing.RawArray("q", workers)
+        self.reasons = multiprocessing.RawArray("c", _REASON_BYTES * workers)
+        self.stall_limit = stall_limit
+        self.stalled_for = 0.0
+        self.seen: list[int] = []
+        self.loader: Callable[[], WatchedLoader | None] = lambda: None  # kept by a weak reference
         _watches.add(self)
 
     def __call__(self, worker: int) -> None:
-        """In the process: tell its id, and have the data set tell each frame it begins."""
+        """Set up the process that this is called in: signals, notes, and the end of its queue."""
         leave_signals_to_the_main_process()
         self.pids[worker] = os.getpid()
         self.indices[worker] = _NOTHING
-        indices = self.indices
+        get_worker_info().dataset.watch(partial(self._note, worker))
+        hook = staticmethod(partial(self._end, worker))
+        multiprocessing.queues.Queue._on_queue_feeder_error = hook
 
-        def note(index: int) -> None:
-            indices[worker] = index
+    def _note(self, worker: int, index: int | None) -> None:
+        """Note the frame that begins, None at the end of a batch."""
+        self.reading[worker] = index is not None
+        if index is not None:
+            self.indices[worker] = index
+            self.begun[worker] += 1
 
-        get_worker_info().dataset.on_frame = note
+    def _end(self, worker: int, error: Exception, batch: object) -> None:
+        """End this process, whose batch cannot be handed over and would be waited for."""
+        self._set_reason(worker, f"could not hand over a batch ({' '.join(str(error).split())})")
+        os._exit(1)
+
+    def _set_reason(self, worker: int, reason: str) -> None:
+        reason = reason.encode()[: _REASON_BYTES - 1].ljust(_REASON_BYTES, b"\0")
+        self.reasons[worker * _REASON_BYTES : (worker + 1) * _REASON_BYTES] = reason
 
     def __getstate__(self) -> dict:
-        return {"pids": self.pids, "indices": self.indices}
+        return {key: value for key, value in vars(self).items() if key != "loader"}
 
-    def frame_of(self, pid: int) -> int | None:
-        """Index of the frame that process `pid` began last; None: not ours, or it began none."""
-        pids = list(self.pids)
-        if pid not in pids:
+    def poll(self, try_get: Callable[[float], tuple[bool, object]], timeout: float = POLL_INTERVAL):
+        """Call PyTorch's `try_get`, which waits up to `timeout` seconds for a batch.
+
+        Raises:
+            DataError: no process has begun a frame for `stall_limit` seconds.
+        """
+        timeout = min(timeout, self.stall_limit)
+        found, batch = try_get(timeout)
+        begun = list(self.begun)
+        # Polls are counted, not the clock, which goes on while this process is stopped.
+        self.stalled_for = 0.0 if found or begun != self.seen else self.stalled_for + timeout
+        self.seen = begun
+        if self.stalled_for >= self.stall_limit:
+            self._give_up()
+        return found, batch
+
+    def _give_up(self) -> None:
+        stuck = [i for i, reads in enumerate(self.reading) if reads] or range(len(self.pids))
+        for worker in stuck:
+            # PyTorch may raise the first one's death at once: all reasons stand before that.
+            self._set_reason(worker, f"has made no progress for {self.stalled_for:.0f} s")
+        pids = [self.pids[worker] for worker in stuck]
+        for pid in pids:  # whatever it waits for; the end of this process would wait for it
+            os.kill(pid, signal.SIGKILL)
+        raise DataError("; ".join(self.describe(pid, "") for pid in pids))
+
+    def describe(self, pid: int, text: str) -> str | None:
+        """Return a sentence on the end of process `pid`; None where it is not this loader's.
+
+        Args:
+            text: PyTorch's words on it.
+        """
+        pids, loader = list(self.pids), self.loader()
+        if loader is None or pid not in pids:
             return None
-        index = self.indices[pids.index(pid)]
-        return None if index == _NOTHING else index
+        worker = pids.index(pid)
+        first = worker * _REASON_BYTES
+        reason = self.reasons[first : first + _REASON_BYTES].rstrip(b"\0").decode(errors="replace")
+        how = reason or _how_it_ended(loader, pid, text)
+        remedy = f"; {REMEDY}" if _EXHAUSTED.search(how) else ""
+        if self.indices[worker] == _NOTHING:
+            return f"a loader process (pid {pid}) {how} before it read a frame{remedy}"
+        path = loader.dataset.frames[self.indices[worker]]
+        where = "while it was on" if self.reading[worker] else "after a batch that ends with"
+        return f"a loader process (pid {pid}) {how} {where} {path}{remedy}"
 
 
 def leave_signals_to_the_main_process() -> None:
-    """Ctrl-C in a terminal, and what a scheduler sends, reaches every process. The main one
-    finishes its step and saves, for which it needs the others; they end when it ends them."""
+    """Ignore what reaches every process of a job: Ctrl-C, and what a scheduler sends.
+
+    The main process finishes its step and saves, for which it needs the others; they end when it
+    ends them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # Windows and macOS cannot tell who sent a signal
         return
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
-    def end_when_the_parent_says_so() -> None:
+    def end_when_the_parent_ends_it() -> None:
         while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
             pass
         os._exit(0)
 
-    threading.Thread(target=end_when_the_parent_says_so, daemon=True).start()
+    threading.Thread(target=end_when_the_parent_ends_it, daemon=True).start()
 
 
 class WatchedLoader(DataLoader):
-    """A DataLoader whose dead processes raise a DataError that names the frame they were on."""
+    """A DataLoader that raises a DataError where one of its processes dies or hangs.
 
-    def __init__(self, dataset, *, num_workers: int, **options):
-        self.watch = WorkerWatch(num_workers) if num_workers else None
+    Args:
+        dataset: has `frames`, paths by index, and `watch(function)`, which has the function called
+            with the index of each frame that begins and with None after a batch.
+        stall_limit: see `WorkerWatch`.
+    """
+
+    def __init__(self, dataset, *, num_workers: int, stall_limit: float = STALL_LIMIT, **options):
+        self.watch = WorkerWatch(num_workers, stall_limit) if num_workers else None
         super().__init__(dataset, num_workers=num_workers, worker_init_fn=self.watch, **options)
         if self.watch is not None:
             self.watch.loader = weakref.ref(self)
 
-    def __iter__(self) -> Iterator[dict]:
-        return _NamingIterator(self, super().__iter__())
+    def _get_iterator(self):
+        iterator = super()._get_iterator()
+        if self.watch is not None:
+            iterator._try_get_data = partial(self.watch.poll, iterator._try_get_data)
+        return iterator
+
+    def __iter__(self) -> Iterator:
+        with _failures_as_sentences():
+            batches = super().__iter__()
+        while True:
+            with _failures_as_sentences():
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+            yield batch
 
 
-class _NamingIterator:
-    def __init__(self, loader: WatchedLoader, batches: Iterator[dict]):
-        self.loader = loader  # which knows what its processes read
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[dict]:
-        return self
-
-    def __next__(self) -> dict:
-        try:
-            return next(self.batches)
-        except RuntimeError as error:
-            death = worker_death(error)
-            if death is None:
-                raise
-            raise death from error
+@contextlib.contextmanager
+def _failures_as_sentences() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        failure = worker_death(error)
+        text = str(error).strip()
+        if failure is None and _EXHAUSTED.search(text):
+            failure = DataError(f"a batch cannot be received: {text.splitlines()[-1]}; {REMEDY}")
+        if failure is None:
+            raise
+        raise failure from error
 
 
 def worker_death(error: BaseException) -> DataError | None:
-    """The sentence for PyTorch's error about a dead loader process; None for any other error.
+    """Return the sentence for PyTorch's error about a dead loader process; None for another error.
 
     PyTorch raises from a signal handler, so the error can surface anywhere in the main process,
     not only where the next batch is asked for.
@@ -120,22 +217,16 @@ def worker_death(error: BaseException) -> DataError | None:
     if not isinstance(error, RuntimeError) or not found:
         return None
     pids = [int(pid) for pid in found.group(1).replace(",", " ").split()]
-    return DataError("; ".join(_epitaph(pid, str(error)) for pid in pids))
+    return DataError("; ".join(_describe_death(pid, str(error).strip()) for pid in pids))
 
 
-def _epitaph(pid: int, text: str) -> str:
-    for watch in list(_watches):
-        loader = watch.loader()
-        index = watch.frame_of(pid)
-        if loader is not None and index is not None:
-            path = loader.dataset.frames[index]
-            how = _how_it_ended(loader, pid, text)
-            return f"a loader process (pid {pid}) {how} while it was on {path}"
-    return f"a loader process (pid {pid}) died before it read a frame: {text.strip()}"
+def _describe_death(pid: int, text: str) -> str:
+    sentences = [watch.describe(pid, text) for watch in list(_watches)]
+    return next(filter(None, sentences), None) or f"a loader process (pid {pid}) died: {text}"
 
 
 def _how_it_ended(loader: DataLoader, pid: int, text: str) -> str:
-    """From the process's exit code where it can still be had, else from PyTorch's sentence."""
+    """Return how, by the process's exit code where it can still be had, else PyTorch's words."""
     workers = getattr(getattr(loader, "_iterator", None), "_workers", [])
     codes = {worker.pid: worker.exitcode for worker in workers}
     code = codes.get(pid)

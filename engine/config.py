@@ -12,7 +12,7 @@ import torch
 
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import BAD_FRAMES, DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS, DepthDataset
-from dataloaders.hdf5 import split_scenes
+from dataloaders.splits import split_scenes
 from engine.flags import (
     OptionError,
     Settings,

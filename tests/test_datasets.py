@@ -9,8 +9,9 @@ import torch
 from conftest import write_frame
 
 from dataloaders import DataError, KITTIDepthDataset, NYUDepthDataset, make_loader
-from dataloaders.hdf5 import list_frames, read_frame, split_scenes
+from dataloaders.hdf5 import read_frame
 from dataloaders.sampling import sample_sparse_depth
+from dataloaders.splits import list_frames, split_scenes
 
 
 def test_an_item_holds_what_the_network_and_the_pictures_need(tiny_root):

@@ -5,7 +5,7 @@ import pytest
 from golden_weights import GOLDEN
 from PIL import Image, ImageEnhance
 
-from dataloaders import compiled
+from dataloaders.pillow_exact import compiled
 from dataloaders.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -19,11 +19,11 @@ class DeadlyDataset(NYUDepthDataset):
 
     signal = signal.SIGKILL
 
-    def sample(self, index, epoch):
+    def load(self, index, epoch):
         self.on_frame(index)
         if index == 2:
             os.kill(os.getpid(), self.signal)
-        return super().sample(index, epoch)
+        return super().load(index, epoch)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import csv
 import os
 from pathlib import Path
 
-from dataloaders.hdf5 import DataError, list_frames
+from dataloaders.errors import DataError
+from dataloaders.splits import list_frames
 from engine.cli import run_script
 
 SPLITS = ("train", "val")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from dataloaders import DataError
-from dataloaders.hdf5 import list_frames
+from dataloaders.splits import list_frames
 from tests.faults.cases import Case
 from tests.faults.frames import write
 

@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloaders.datasets import DATA_SETS
-from dataloaders.hdf5 import DataError, Places, checked_depth, read_stored
+from dataloaders.errors import DataError
+from dataloaders.hdf5 import checked_depth, read_stored
 from dataloaders.processes import WorkerError, cores, run_jobs, stopping
-from tools.make_lists import SPLITS
+from dataloaders.splits import SPLITS, RootBounds
 
 # Metres no frame of the sensor exceeds: Kinect reads to 10, KITTI's LiDAR to 120.
 FARTHEST = {"nyudepth": 20, "kitti": 200}
@@ -109,7 +110,7 @@ def take_census(
 
 def _walk(census: Census, split: str) -> Iterator[Path]:
     """The frames below a split; files that are none become findings. Hidden ones are left out."""
-    places = Places(census.root)
+    bounds = RootBounds(census.root)
 
     def unreadable(error: OSError) -> None:
         census.add(Path(error.filename), split, "unreadable", "a folder", str(error.strerror))
@@ -122,7 +123,7 @@ def _walk(census: Census, split: str) -> Iterator[Path]:
         for path in (Path(parent, name) for name in files if not name.startswith(".")):
             if path.suffix != ".h5":
                 census.add(path, split, "stray", "frames (*.h5)", path.name)
-            elif path.is_symlink() and not places.hold(path):
+            elif path.is_symlink() and not bounds.contain(path):
                 census.add(path, split, "link", "a file below the data root", "a link out of it")
             elif not path.is_file():
                 census.add(path, split, "unreadable", "a file", "a pipe, device or broken link")

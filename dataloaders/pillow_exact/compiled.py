@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dataloaders import kernels
-from dataloaders.kernels import HAS_NUMBA, POSITION_BITS, WEIGHT_BITS
+from dataloaders.pillow_exact import kernels
+from dataloaders.pillow_exact.jit import HAS_NUMBA
+from dataloaders.pillow_exact.kernels import POSITION_BITS, WEIGHT_BITS
 
 UPRIGHT = (1 << 16, 0, 1 << 15, 0, 1 << 16, 1 << 15)  # `View.steps` without a rotation
 
@@ -60,7 +61,7 @@ class View:
         )
 
     def take(self, part: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-        """The crop (C, h, w) out of the resized image's `window`, `part`."""
+        """Return the crop (C, h, w) out of the resized image's `window`, `part`."""
         top, left = window[:2]
         if self.steps == UPRIGHT:
             (row, column), (height, width) = self.corner, self.crop_size
@@ -73,7 +74,7 @@ class View:
 
 
 def rotation(size: tuple[int, int], degrees: float) -> tuple[int, ...]:
-    """`View.steps` of Pillow's rotation about the centre, anticlockwise, in 1/65536 pixels."""
+    """Return `View.steps` of Pillow's anticlockwise rotation about the centre, in 1/65536 pixel."""
     if not degrees:
         return UPRIGHT
     angle = -math.radians(degrees % 360.0)
@@ -93,13 +94,24 @@ def rotation(size: tuple[int, int], degrees: float) -> tuple[int, ...]:
     return tuple(math.floor(step * (1 << POSITION_BITS) + 0.5) for step in steps)
 
 
+def covers(source: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Return whether `resize` from `source` to `size`, both (width, height), is Pillow's.
+
+    Columns are mixed before rows. Pillow 13 mixes rows first where it finds that cheaper, in tall
+    images and in those that lose more of their height than of their width.
+    """
+    (width, height), (new_width, new_height) = source, size
+    keeps_shape = height * new_width <= 1.02 * new_height * width
+    return new_height >= height or (new_width <= width and height <= 1.5 * width and keeps_shape)
+
+
 def resize(
     image: np.ndarray, size: tuple[int, int], window: tuple[int, int, int, int]
 ) -> np.ndarray:
-    """Pillow's bilinear resizing, which averages where it makes an image smaller.
+    """Return Pillow's bilinear resizing, which averages where it makes an image smaller.
 
     Args:
-        image: (C, H, W) uint8 or float32. size: (width, height) of the result.
+        image: (C, H, W) uint8 or float32. size: (width, height) of the result, see `covers`.
         window: (top, left, bottom, right), the part of the result to compute.
     """
     top, left, bottom, right = window
@@ -119,7 +131,7 @@ def resize(
 
 
 def jitter(image: np.ndarray, name: str, factor: float, mean: int = 0) -> None:
-    """One of Pillow's colour changes, in place: (3, h, w) uint8.
+    """Apply one of Pillow's colour changes, in place: (3, h, w) uint8.
 
     Args:
         name: brightness, contrast or saturation. mean: grey value that contrast spreads from.
@@ -132,13 +144,13 @@ def jitter(image: np.ndarray, name: str, factor: float, mean: int = 0) -> None:
 
 
 def mean_grey(image: np.ndarray, view: View) -> int:
-    """The rounded mean of the grey values of a whole resized image (3, H, W) after rotation."""
+    """Return the rounded mean grey value of a whole resized image (3, H, W) after rotation."""
     total = kernels.grey_total(image, view.steps)
     return int(total / (image.shape[1] * image.shape[2]) + 0.5)
 
 
 def look_up(table: np.ndarray, image: np.ndarray, out: np.ndarray) -> None:
-    """out (C, h, w) = table (C, 256) at the bytes of image (C, h, w)."""
+    """Fill out (C, h, w) with table (C, 256) at the bytes of image (C, h, w)."""
     if HAS_NUMBA:
         kernels.look_up(table, image.reshape(len(image), -1), out.reshape(len(image), -1))
         return
@@ -149,7 +161,7 @@ def look_up(table: np.ndarray, image: np.ndarray, out: np.ndarray) -> None:
 def _needed(
     n_in: int, n_out: int, start: int, stop: int, dtype: np.dtype
 ) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
-    """Sources [first, end) that results [start, stop) read, and their weights from there on."""
+    """Return the sources [first, end) of results [start, stop), and their weights from there on."""
     first, count, weights = kernels.weights(n_in, n_out, start, stop)
     if dtype == np.uint8:
         weights = (weights * (1 << WEIGHT_BITS) + 0.5).astype(np.int32)

@@ -7,30 +7,15 @@ import math
 
 import numpy as np
 
-try:
-    from numba import njit
-except ImportError:  # includes a numba that refuses this NumPy
-    njit = None
-
-HAS_NUMBA = njit is not None
+from dataloaders.pillow_exact.jit import compiled
 
 WEIGHT_BITS = 22  # of Pillow's whole weights of bytes
 POSITION_BITS = 16  # of a pixel's fraction in Pillow's rotation
 
 
-def _compiled(function):
-    """numba's compilation, cached on disk where that can be; every rounding stays as written."""
-    if not HAS_NUMBA:
-        return function
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither this folder nor the home folder can be written
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def weights(n_in, n_out, start, stop):
-    """Pillow's triangle filter: first source, number of sources and weights (n, T) float64."""
+    """Return Pillow's triangle filter: first source, their number and weights (n, T) float64."""
     scale = n_in / n_out
     support = max(scale, 1.0)
     inverse = 1.0 / support
@@ -53,9 +38,9 @@ def weights(n_in, n_out, start, stop):
     return first, count, weights
 
 
-@_compiled
+@compiled
 def mix_bytes(image, first, count, weights, out):
-    """Rows of out (n, B) are weighted sums of rows of image (A, B), rounded."""
+    """Fill rows of out (n, B) with weighted sums of rows of image (A, B), rounded."""
     length = image.shape[1]
     half = np.int32(1 << (WEIGHT_BITS - 1))
     total = np.empty(length, np.int32)
@@ -82,9 +67,9 @@ def mix_bytes(image, first, count, weights, out):
             result[j] = np.uint8(total[j] >> WEIGHT_BITS)
 
 
-@_compiled
+@compiled
 def mix_floats(image, first, count, weights, out):
-    """Rows of out (n, B) are weighted sums of rows of image (A, B), one source after another."""
+    """Fill rows of out (n, B) with weighted sums of rows of image (A, B), in Pillow's order."""
     length = image.shape[1]
     total = np.empty(length, np.float64)
     last = len(image) - 1
@@ -108,11 +93,12 @@ def mix_floats(image, first, count, weights, out):
             result[j] = np.float32(total[j])
 
 
-@_compiled
+@compiled
 def _sources(steps, i, start, top, left, height, width, sources):
-    """Where row i, from column `start` on, of the rotated image lies in a (height, width) part.
+    """Find where row i of the rotated image, from column `start` on, lies in a part of the image.
 
-    sources (n,): position in the flattened part whose corner is (top, left), -1 outside.
+    sources (n,): position in the flattened (height, width) part whose corner is (top, left),
+    -1 outside.
     """
     x = steps[0] * start + steps[1] * i + steps[2] - (left << POSITION_BITS)
     y = steps[3] * start + steps[4] * i + steps[5] - (top << POSITION_BITS)
@@ -123,9 +109,9 @@ def _sources(steps, i, start, top, left, height, width, sources):
         sources[j] = row * width + column if inside else -1
 
 
-@_compiled
+@compiled
 def take(part, top, left, steps, crop_top, crop_left, flip, crop):
-    """See `compiled.View.take`; what is outside of the part is outside of the image."""
+    """Fill crop, see `compiled.View.take`; what is outside of the part is outside of the image."""
     channels, height, width = part.shape
     flat = part.reshape(channels, height * width)
     sources = np.empty(crop.shape[2], np.int64)
@@ -140,16 +126,16 @@ def take(part, top, left, steps, crop_top, crop_left, flip, crop):
                 out[j] = values[source] if source >= 0 else 0
 
 
-@_compiled
+@compiled
 def _grey(red, green, blue):
-    """Pillow's grey value of bytes."""
+    """Return Pillow's grey value of bytes."""
     weighted = np.int32(red) * np.int32(19595) + np.int32(green) * np.int32(38470)
     return (weighted + np.int32(blue) * np.int32(7471) + np.int32(1 << 15)) >> np.int32(16)
 
 
-@_compiled
+@compiled
 def grey_total(image, steps):
-    """Sum of the grey values of the rotated image (3, H, W)."""
+    """Return the sum of the grey values of the rotated image (3, H, W)."""
     _, height, width = image.shape
     grey = np.empty((height, width), np.uint8)
     for i in range(height):
@@ -167,22 +153,22 @@ def grey_total(image, steps):
     return total
 
 
-@_compiled
+@compiled
 def _byte(value):
-    """float32 clipped and cut to a byte."""
+    """Return a float32 clipped and cut to a byte."""
     return np.uint8(np.int32(min(max(value, np.float32(0)), np.float32(255))))
 
 
-@_compiled
+@compiled
 def spread(image, origin, factor):
-    """Bytes (n,) are moved away from `origin` by `factor`, in place."""
+    """Move bytes (n,) away from `origin` by `factor`, in place."""
     for j in range(len(image)):
         image[j] = _byte(origin + factor * (np.float32(image[j]) - origin))
 
 
-@_compiled
+@compiled
 def saturate(image, factor):
-    """Colours (3, n) are moved away from their grey value by `factor`, in place."""
+    """Move colours (3, n) away from their grey value by `factor`, in place."""
     red, green, blue = image[0], image[1], image[2]
     for j in range(image.shape[1]):
         grey = np.float32(_grey(red[j], green[j], blue[j]))
@@ -191,9 +177,9 @@ def saturate(image, factor):
         blue[j] = _byte(grey + factor * (np.float32(blue[j]) - grey))
 
 
-@_compiled
+@compiled
 def look_up(table, image, out):
-    """out (C, n) = table (C, 256) at the bytes of image (C, n)."""
+    """Fill out (C, n) with table (C, 256) at the bytes of image (C, n)."""
     for c in range(len(image)):
         entries, values, result = table[c], image[c], out[c]
         for j in range(len(values)):

@@ -1,0 +1,1 @@
+"""The compiled copy of Pillow's arithmetic: `compiled` for arrays, `kernels` for its loops."""

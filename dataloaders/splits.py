@@ -1,0 +1,166 @@
+"""Which frames belong to a split: a walk through its folders, a list file, held-out scenes."""
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from dataloaders.errors import DataError, printable
+
+SPLITS = ("train", "val")
+FRAME_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+
+
+def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[Path]:
+    """Return the frames of a split, in a fixed order.
+
+    The root, and `train/` and `val/` in it, may be links; what lies below them may not lead out
+    of them, and a walk follows no linked folder, so that nothing is left out or read unseen.
+
+    Args:
+        root: data root, holding `<split>/` with one folder per scene.
+        split: "train" or "val".
+        file_list: CSV with the header `Name` and one path per line, relative to `root` (leading
+            folders up to and including the root's own may be written out). None walks the folder.
+
+    Raises:
+        DataError: no such root or list, an empty list, a listed file that is not under root or is
+            listed twice, a linked folder, or a link that leads out of the root.
+    """
+    if not root.is_dir():
+        raise DataError(f"data root {root} is not a folder")
+    if file_list is not None:
+        return _read_list(root, file_list)
+    folder = root / split
+    if not folder.is_dir():
+        raise DataError(f"data root {root} has no folder {split}/")
+    frames = []
+    for path, problem in walk_frames(root, split):
+        if problem is None:
+            frames.append(path)
+        elif problem.what != "stray":
+            raise DataError(f"{path} {problem.got}{problem.remedy}")
+    if not frames:
+        raise DataError(f"{folder} holds no {FRAME_SUFFIXES[0]} file")
+    return sorted(frames)
+
+
+class Problem(NamedTuple):
+    """Why a file or folder of a data set is no frame; `got` is the predicate of a sentence."""
+
+    what: str  # link, stray or unreadable
+    expected: str
+    got: str
+    remedy: str = ""
+
+
+def walk_frames(root: Path, split: str) -> Iterator[tuple[Path, Problem | None]]:
+    """Yield every file below a split that is not hidden, None beside those that are frames."""
+    folder, bounds = root / split, RootBounds(root)
+    failed: list[OSError] = []  # folders that cannot be listed, which os.walk would leave out
+    for parent, folders, files in os.walk(folder, onerror=failed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(parent, name) for name in folders):
+            if path.is_symlink():
+                remedy = f", which is not followed; link {folder} as a whole, or list its frames"
+                yield path, Problem("link", "a folder", "is a link to a folder", remedy)
+        for path in (Path(parent, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() not in FRAME_SUFFIXES:
+                yield path, Problem("stray", "frames (*.h5)", f"is called {path.name}")
+            elif path.is_symlink() and not bounds.contain(path):
+                got = f"is a link that leads out of {root}"
+                yield path, Problem("link", "a file below the data root", got, ", which is refused")
+            elif not path.is_file():  # reading a pipe would wait for ever
+                yield path, Problem("unreadable", "a file", "is not a file")
+            else:
+                yield path, None
+    for error in failed:
+        got = f"is a folder that cannot be read: {error.strerror}"
+        yield Path(error.filename), Problem("unreadable", "a folder", got)
+
+
+class RootBounds:
+    """Where frames of a root may lie: in it, and where its own train/ and val/ lead."""
+
+    def __init__(self, root: Path):
+        self.allowed = {(root / name).resolve() for name in ("", *SPLITS)}
+        self.parents: dict[Path, Path] = {}
+
+    def contain(self, path: Path) -> bool:
+        """Return whether a file lies inside once every link is followed."""
+        # Resolving looks at each folder of a path: once per folder is enough for its files.
+        if path.parent not in self.parents:
+            self.parents[path.parent] = path.parent.resolve()
+        real = path.resolve() if path.is_symlink() else self.parents[path.parent] / path.name
+        return any(real.is_relative_to(folder) for folder in self.allowed)
+
+
+def split_scenes(frames: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
+    """Set whole scenes (folders) aside, so that none is in both parts.
+
+    Args:
+        frames: of one split. fraction: of the scenes to hold out, 0..1; at least one where it is
+            not 0. The scenes are spread evenly over their sorted names, the same ones every time.
+
+    Returns:
+        The frames that stay and those held out, each in the given order.
+
+    Raises:
+        DataError: fewer than two scenes, or nothing would stay.
+    """
+    scenes = sorted({frame.parent for frame in frames})
+    count = max(1, round(fraction * len(scenes))) if fraction > 0 else 0
+    if count >= len(scenes):
+        raise DataError(f"cannot hold out {count} of {len(scenes)} scenes and train on the rest")
+    held_out = {scenes[i * len(scenes) // count] for i in range(count)}
+    stay = [frame for frame in frames if frame.parent not in held_out]
+    return stay, [frame for frame in frames if frame.parent in held_out]
+
+
+def _read_list(root: Path, file_list: Path) -> list[Path]:
+    try:
+        # Spreadsheets write a mark before the first letter, which utf-8-sig drops.
+        with file_list.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if "Name" not in (reader.fieldnames or []):
+                raise DataError(f"list {file_list} has no column Name")
+            names = [row["Name"] for row in reader if row["Name"]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"list {file_list} cannot be read: {error}") from error
+    if not names:
+        raise DataError(f"list {file_list} is empty")
+    bounds = RootBounds(root)
+    frames: dict[Path, None] = {}
+    for name in names:
+        path = _resolve(root, name, file_list, bounds)
+        # A frame that stands twice would count twice in a mean over the list.
+        if path in frames:
+            raise DataError(f"{file_list} names {printable(name)} twice")
+        frames[path] = None
+    return list(frames)
+
+
+def _resolve(root: Path, name: str, file_list: Path, bounds: RootBounds) -> Path:
+    """Return the file that a list names by `name`, below `root`.
+
+    Published lists write other people's leading folders out, so those are dropped one by one
+    until the rest exists. Nothing outside the root is ever opened.
+    """
+    text = name.strip().replace("\\", "/")
+    # No path of any system is longer; looking for it would fail with the system's own error.
+    parts = PurePosixPath(text).parts if len(text) < 4096 and "\0" not in text else ()
+    for start in range(len(parts)):
+        rest = parts[start:]
+        if ".." in rest or rest[0].startswith("/"):
+            continue
+        path = root.joinpath(*rest)
+        try:
+            found = path.is_file()
+        except (OSError, ValueError):  # a part too long for the file system
+            continue
+        if found and not bounds.contain(path):
+            raise DataError(f"{file_list} names {printable(name)}, a link that leads out of {root}")
+        if found:
+            return path
+    raise DataError(f"{file_list} names {printable(name)}, which is not under {root}")
