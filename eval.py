@@ -32,9 +32,8 @@ from engine.checkpoint import (
 from engine.cli import run_script
 from engine.evaluation import evaluate, mean_scores
 from engine.flags import OptionError, count, given_flags, of_call
-from engine.memory import keep_freed_memory
 from engine.metrics import METRICS
-from engine.precision import prepare, use_exact_float32
+from engine.precision import keep_freed_memory, prepare, use_exact_float32
 from engine.run_folder import format_table, write_table
 from inference.predictor import load_network
 from models import export_released_state_dict

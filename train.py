@@ -28,11 +28,15 @@ from engine.cli import run_script
 from engine.errors import RunError
 from engine.evaluation import evaluate, mean_scores, to_device
 from engine.health import Health
-from engine.loss import depth_loss, measured
-from engine.memory import keep_freed_memory
-from engine.metrics import METRICS
+from engine.metrics import METRICS, depth_loss, measured
 from engine.optimizer import build_optimizer
-from engine.precision import autocast, gradient_scaler, prepare, use_exact_float32
+from engine.precision import (
+    autocast,
+    gradient_scaler,
+    keep_freed_memory,
+    prepare,
+    use_exact_float32,
+)
 from engine.progress import progress
 from engine.random_states import seed_everything
 from engine.run_folder import RunFolder
@@ -81,7 +85,7 @@ def train(
 
     # Model, optimiser, and where the run goes on, if it does.
     checkpoint = find_resumed(args, folder)
-    distributed.wait_for_all()
+    distributed.barrier()
     model = build_model(**args.model_options(), pretrained=args.pretrain and checkpoint is None).to(
         device
     )
@@ -99,7 +103,7 @@ def train(
     run = Training(model, optimizer, schedule, scaler, device, frames)
     if checkpoint:
         run.resume(checkpoint)
-    network = distributed.shared(model, device, sync_batchnorm=args.sync_batchnorm)
+    network = distributed.wrap_ddp(model, device, sync_batchnorm=args.sync_batchnorm)
 
     saver = Saver(folder, args.to_dict(), args.save_minutes)
     steps = StepEnd(run, saver, request)
@@ -116,12 +120,12 @@ def train(
         started = time.perf_counter()
         label = f"epoch {run.epoch + 1}/{args.num_epoch}"
         train_epoch(run, network, train_loader, args, Health(folder, label), steps, steps_left)
-        left_out = [frame for own in distributed.gathered(run.skipped.sentences) for frame in own]
+        left_out = [frame for own in distributed.all_gather(run.skipped.sentences) for frame in own]
         if left_out and distributed.is_main():
             folder.log("left out", epoch=run.epoch + 1, frames=left_out)
         seconds = time.perf_counter() - started
 
-        distributed.share_buffers(model)
+        distributed.broadcast_buffers(model)
         rows = evaluate(
             model,
             eval_loader,
@@ -230,7 +234,7 @@ class StepEnd:
             Stopped: somebody asked, and the run is saved.
         """
         asked = self.request.signal is not None
-        stop, save = distributed.any_process(asked, self.saver.is_due(), device=self.run.device)
+        stop, save = distributed.any_rank(asked, self.saver.is_due(), device=self.run.device)
         if stop or save:
             health.check()
             self.saver.save(self.run)
@@ -290,7 +294,7 @@ def train_epoch(
                 with autocast(args.amp, device):
                     pred = network(batch["rgbd"])
                 # Gradients are averaged over processes: each divides by its share of all pixels.
-                count = distributed.summed(measured(batch["depth"])) / processes
+                count = distributed.all_reduce_sum(measured(batch["depth"])) / processes
                 loss = depth_loss(pred, batch["depth"], count)
                 run.scaler.scale(loss / args.accumulate).backward()
             norm = run.take_step(args.clip_grad) if acts else None

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from engine.memory import keep_freed_memory
-from engine.precision import use_exact_float32
+from engine.precision import keep_freed_memory, use_exact_float32
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -19,7 +19,7 @@ from benchmarks.timing import (
     reset_peak_memory,
     write_results,
 )
-from engine.loss import depth_loss
+from engine.metrics import depth_loss
 from engine.optimizer import build_optimizer
 from models import build_model
 

@@ -9,14 +9,16 @@ any more (`| head`).
 """
 
 import contextlib
+import errno
 import os
+import select
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from dataloaders import DataError
 from dataloaders.workers import worker_death
-from engine.errors import UserError, library_sentence, message_of, system_sentence
+from engine.errors import UserError, is_memory_error, library_sentence, message_of, system_sentence
 from engine.stopping import EXIT_STOPPED, Stopped
 from models import PretrainedError
 
@@ -29,9 +31,12 @@ def run_script(main: Main, **options: object) -> NoReturn:
     """Run a command and end the process with its exit code; see `exit_code` for the options."""
     open_streams()
     code = exit_code(main, **options)
-    unwritten = _output_error()
-    if unwritten is not None:
-        code = _end_output(unwritten) if code == 0 else code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        failed = EXIT_NO_READER if _reader_is_gone() else _say(f"error: stdout: {error.strerror}")
+        code = code or failed
+        _drop_output()
     sys.exit(code)
 
 
@@ -65,20 +70,20 @@ def exit_code(
     except SystemExit as exit:  # argparse has printed its help, or what is wrong
         return exit.code if isinstance(exit.code, int) else 0 if exit.code is None else EXIT_ERROR
     except Exception as error:
-        unwritten = _output_error() if isinstance(error, OSError) else None
-        if unwritten is not None:
-            return _end_output(unwritten)
+        is_unread = isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO)
+        if is_unread and _reader_is_gone():
+            return _drop_output()
         sentence = user_sentence(error, lower)
         if sentence is None or "--debug" in command_line:
             raise
-        return _say(f"error: {sentence}", EXIT_ERROR)
+        return _say(f"error: {sentence}")
 
 
 def user_sentence(error: BaseException, lower: str = "") -> str | None:
     """Return the sentence for an error that a user can mend, None for a bug of this project."""
     if isinstance(error, (UserError, DataError, PretrainedError)):
         return message_of(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not is_memory_error(error):
         return system_sentence(error)
     # PyTorch reports a dead loader process from a signal handler, wherever that strikes.
     death = worker_death(error)
@@ -104,38 +109,33 @@ def open_streams() -> None:
 
 
 def _refuse_several_processes() -> None:
-    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    world_size = os.environ.get("WORLD_SIZE", "")
+    if os.environ.get("LOCAL_RANK") and world_size.isdecimal() and int(world_size) > 1:
         raise UserError(
             "this command runs in one process and torchrun started several; start it with python"
         )
 
 
-def _say(sentence: str, code: int) -> int:
+def _say(sentence: str, code: int = EXIT_ERROR) -> int:
     with contextlib.suppress(OSError):  # stderr may be what failed
         print(sentence, file=sys.stderr, flush=True)
     return code
 
 
-def _output_error() -> OSError | None:
-    """Why stdout or stderr cannot be written: what could not be written stays in the stream's
-    buffer, so writing it fails again. None where both can."""
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except OSError as error:
-        return error
-    return None
+def _reader_is_gone() -> bool:
+    """Return whether what read stdout or stderr has ended: a pipe (`| head`) or a terminal."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _end_output(error: OSError) -> int:
-    """Return the exit code where the output cannot be written, and send what is left of it to the
-    null device, so that the interpreter does not try again at its end."""
-    is_unread = isinstance(error, BrokenPipeError)
+def _drop_output() -> int:
+    """Send what is left of the output to the null device, so that the interpreter does not try to
+    write it at its end; return the exit code."""
     null = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr) if is_unread else (sys.stdout,):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(null, stream.fileno())
-    if is_unread:
-        return EXIT_NO_READER
-    return _say(f"error: stdout: {system_sentence(error)}", EXIT_ERROR)
+    for number in (1, 2):
+        os.dup2(null, number)
+    return EXIT_NO_READER

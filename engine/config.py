@@ -4,6 +4,7 @@ Every field states its default, meaning, unit, published value and what resuming
 (`engine.flags`).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -275,16 +276,17 @@ def resolve_device(name: str) -> torch.device:
     """Return the device of that name; "auto" is the first GPU where there is one.
 
     Raises:
-        OptionError: a device that PyTorch does not know or this machine does not have.
+        OptionError: not a device that this project runs on, or one this machine does not have.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise OptionError(f"--device {name} is not a device; try auto, cpu or cuda") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPUs here")
+    if name == "cpu":
+        return torch.device("cpu")
+    if not re.fullmatch(r"cuda(:(0|[1-9]\d?))?", name):
+        raise OptionError(f"--device must be auto, cpu, cuda or cuda:N, got {name}")
+    device, found = torch.device(name), torch.cuda.device_count()
+    if (device.index or 0) >= found:
+        raise OptionError(f"--device {name}: PyTorch sees {found} GPU{'s' * (found != 1)} here")
     return device
 
 

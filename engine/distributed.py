@@ -2,8 +2,10 @@
 
     torchrun --nproc_per_node=4 train.py ...
 
-Every process holds the whole network and a share of each batch. The functions here do nothing, or
+Every process holds the whole network and a part of each batch. The functions here do nothing, or
 return what they are given, where there is one process, so that the script reads the same.
+
+Also here: batch normalisation whose statistics are those of the whole batch, over all processes.
 """
 
 import os
@@ -14,26 +16,53 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.sync_batchnorm import convert_sync_batchnorm
+from engine.errors import OptionError
 
+# What torchrun sets for every process.
+_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")
 # A process that waits this long for the others takes them for dead.
 TIMEOUT = timedelta(minutes=30)
 
 
 def start(device: torch.device) -> torch.device:
-    """Join the processes that torchrun started, if it did; returns this one's own device.
+    """Join the processes that torchrun started, if it did, and return this one's own device.
 
-    GPUs talk through NCCL, CPUs through Gloo.
+    GPUs communicate through NCCL, CPUs through Gloo.
+
+    Raises:
+        OptionError: the environment is not one that torchrun makes, or has too few GPUs.
     """
-    if "LOCAL_RANK" not in os.environ:
+    if not os.environ.get("LOCAL_RANK"):
         return device
+    local_rank = _local_rank()
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if local_rank >= torch.cuda.device_count():
+            raise OptionError(
+                f"process {local_rank} of this machine has no GPU: PyTorch sees "
+                f"{torch.cuda.device_count()}; start no more with --nproc_per_node"
+            )
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
     return device
+
+
+def _local_rank() -> int:
+    """LOCAL_RANK, once all that torchrun sets is there and makes sense."""
+    advice = "start with torchrun, or unset LOCAL_RANK for one process"
+    missing = [name for name in _VARIABLES if not os.environ.get(name)]
+    if missing:
+        raise OptionError(f"LOCAL_RANK is set but not {', '.join(missing)}; {advice}")
+    try:
+        rank, local_rank, world_size, port = (int(os.environ[name]) for name in _VARIABLES[:4])
+    except ValueError:
+        rank = local_rank = world_size = port = -1
+    if not (0 <= local_rank <= rank < world_size and 0 < port < 2**16):
+        found = ", ".join(f"{name}={os.environ[name]}" for name in _VARIABLES)
+        raise OptionError(f"the environment is not one that torchrun makes ({found}); {advice}")
+    return local_rank
 
 
 def stop() -> None:
@@ -57,7 +86,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def summed(tensor: Tensor) -> Tensor:
+def all_reduce_sum(tensor: Tensor) -> Tensor:
     """The sum of all processes' `tensor`; its own where there is one process."""
     if world_size() == 1:
         return tensor
@@ -66,14 +95,14 @@ def summed(tensor: Tensor) -> Tensor:
     return total
 
 
-def any_process(*flags: bool, device: torch.device) -> list[bool]:
+def any_rank(*flags: bool, device: torch.device) -> list[bool]:
     """For each flag, whether any process has it set; all processes get the same answer."""
     if world_size() == 1:
         return list(flags)
-    return (summed(torch.tensor(flags, dtype=torch.int32, device=device)) > 0).tolist()
+    return (all_reduce_sum(torch.tensor(flags, dtype=torch.int32, device=device)) > 0).tolist()
 
 
-def gathered(rows: list) -> list[list]:
+def all_gather(rows: list) -> list[list]:
     """Every process's list, by rank, in every process."""
     if world_size() == 1:
         return [rows]
@@ -82,7 +111,7 @@ def gathered(rows: list) -> list[list]:
     return lists
 
 
-def shared(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) -> nn.Module:
+def wrap_ddp(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) -> nn.Module:
     """`model` as each process calls it in training: gradients are averaged over the processes.
 
     Args:
@@ -97,14 +126,72 @@ def shared(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) -> n
     return DistributedDataParallel(model, device_ids=devices)
 
 
-def share_buffers(model: nn.Module) -> None:
+def broadcast_buffers(model: nn.Module) -> None:
     """Give every process the main one's running statistics, so that all score one network."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Return once every process has come here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def convert_sync_batchnorm(model: nn.Module, device: torch.device) -> None:
+    """Turn every `BatchNorm2d` of `model` into one that is synchronised, in place; names of
+    parameters and buffers, and the parameters themselves, stay."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(module, name, _synchronised(child, device))
+
+
+def _synchronised(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    norm.__class__ = CPUSyncBatchNorm2d
+    return norm
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes. Each of them uses it, so that the gradient of one's
+    part is the sum of all their gradients."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class CPUSyncBatchNorm2d(nn.BatchNorm2d):
+    """What `torch.nn.SyncBatchNorm` does, which runs on GPUs only, by sums over processes.
+
+    Input and output (B, C, H, W), B this process's share of the batch.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(features)
+        # In float64: a variance as the difference of two means loses digits.
+        values = features.double()
+        count = values.numel() // values.shape[1] * dist.get_world_size()
+        sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])  # (2, C)
+        mean, square = (_SumOverProcesses.apply(sums) / count).unbind()
+        variance = square - mean.square()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            unbiased = variance * count / (count - 1)
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return (values * scale[:, None, None] + shift[:, None, None]).to(features.dtype)

@@ -63,7 +63,8 @@ def library_sentence(error: BaseException, lower: str = "") -> str | None:
     Returns:
         One sentence with the library's own words in brackets; None for any other error.
     """
-    if not isinstance(error, (RuntimeError, MemoryError, ImportError)):
+    is_library = isinstance(error, (RuntimeError, MemoryError, ImportError))
+    if not is_library and getattr(error, "errno", None) != errno.ENOMEM:
         return None
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     for pattern, sentence in _LIBRARY_ERRORS:
@@ -77,9 +78,7 @@ def library_sentence(error: BaseException, lower: str = "") -> str | None:
 
 def is_memory_error(error: BaseException) -> bool:
     """Return whether memory ran out, on a CPU or on a GPU."""
-    sentence = library_sentence(error)
-    is_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return is_system or (sentence is not None and sentence.startswith("memory ran out"))
+    return (library_sentence(error) or "").startswith("memory ran out")
 
 
 def system_sentence(error: OSError) -> str:

@@ -1,5 +1,7 @@
 """Score a network on a data set: the one loop that train.py and eval.py both use."""
 
+import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -7,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from engine import distributed
-from engine.metrics import METRICS, depth_metrics
+from engine.errors import RunError
+from engine.metrics import METRICS, depth_metrics, measured_pixels
 from engine.precision import autocast
 from engine.progress import progress
 from models import packed_weights
@@ -32,54 +35,72 @@ def evaluate(
     Where several processes share the images, each returns the rows of all.
 
     Returns:
-        One row an image, in the data set's order: its `name` and every metric of
-        `engine.metrics.METRICS` (NaN where it has no ground truth).
+        One row per image, in the data set's order: its `name` and every metric of
+        `engine.metrics.METRICS`, NaN where it has no ground truth.
+
+    Raises:
+        RunError: the prediction for an image with ground truth is not finite; the sentence names
+            the image. Or no image has ground truth. Every process raises it.
     """
     was_training = model.training
     model.eval()
-    names: list[str] = []
-    indices: list[int] = []
-    scores: list[dict[str, Tensor]] = []
+    rows: list[tuple[int, dict]] = []
+    tables: list[Tensor] = []
     with packed_weights(model):
         for batch in progress(loader, label=label, unit="batch", leave=False):
             batch = to_device(batch, device)
             with autocast(amp, device):
                 pred = model(batch["rgbd"])
-            scores.append(depth_metrics(pred, batch["depth"]))
-            names.extend(batch["name"])
-            indices.extend(batch["index"].tolist())
+            scores = depth_metrics(pred, batch["depth"])
+            # Kept on the device: reading them here would make it wait at every batch.
+            columns = [measured_pixels(batch["depth"]), pred.isfinite().flatten(1).all(dim=1)]
+            columns += [scores[metric] for metric in METRICS]
+            tables.append(torch.stack([column.double() for column in columns], dim=1))
+            indices = batch["index"].tolist()
+            rows += [(i, {"name": n}) for i, n in zip(indices, batch["name"], strict=True)]
             if on_batch is not None:
                 on_batch(batch, pred)
     model.train(was_training)
-    columns = {
-        metric: torch.cat([s[metric] for s in scores]).tolist() if scores else []
-        for metric in METRICS
-    }
-    rows = [
-        (index, {"name": name, **{metric: columns[metric][i] for metric in METRICS}})
-        for i, (index, name) in enumerate(zip(indices, names, strict=True))
-    ]
-    everyones = [row for share in distributed.gathered(rows) for row in share]
-    return [row for _, row in sorted(everyones, key=lambda pair: pair[0])]
+    broken = []
+    values = torch.cat(tables).tolist() if tables else []
+    for (index, row), (pixels, is_finite, *scores) in zip(rows, values, strict=True):
+        row |= dict(zip(METRICS, scores, strict=True))
+        if pixels and not (is_finite and all(map(math.isfinite, scores))):
+            broken.append((index, row["name"]))
+    broken = sorted(itertools.chain(*distributed.all_gather(broken)))
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        advice = "; try --amp bf16 or off" if amp == "fp16" else ""
+        raise RunError(
+            f"{label}: the depth predicted for {broken[0][1]}{more} is not finite{advice}"
+        )
+    rows = sorted(itertools.chain(*distributed.all_gather(rows)), key=lambda pair: pair[0])
+    rows = [row for _, row in rows]
+    if rows and not with_ground_truth(rows):
+        raise RunError(f"{label}: none of {len(rows)} images has ground truth, depth above 0")
+    return rows
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
-    """The batch with what the network and the scores read on `device`; the rest stays."""
+    """Return the batch with what the network and the scores read on `device`; the rest stays."""
     return batch | {key: batch[key].to(device, non_blocking=True) for key in ("rgbd", "depth")}
 
 
 def mean_scores(rows: list[dict[str, float | str]]) -> dict[str, float]:
-    """Metric -> mean over the images that have ground truth."""
-    scored = [row for row in rows if row["MSE"] == row["MSE"]]
-    if not scored:
-        return dict.fromkeys(METRICS, float("nan"))
+    """Return metric -> mean over the images of `rows` that have ground truth."""
+    scored = with_ground_truth(rows)
     return {metric: sum(row[metric] for row in scored) / len(scored) for metric in METRICS}
 
 
+def with_ground_truth(rows: list[dict]) -> list[dict]:
+    """Return the rows of `evaluate` that have scores."""
+    return [row for row in rows if not math.isnan(row["MSE"])]
+
+
 def best_and_worst(rows: list[dict], count: int) -> tuple[list[dict], list[dict]]:
-    """Up to `count` rows of lowest and of highest RMSE, the most extreme first, none in both;
-    images without ground truth are left out."""
-    ranked = sorted((row for row in rows if row["RMSE"] == row["RMSE"]), key=lambda r: r["RMSE"])
+    """Return up to `count` rows of lowest and of highest RMSE, the most extreme first, none in
+    both; images without ground truth are left out."""
+    ranked = sorted(with_ground_truth(rows), key=lambda row: row["RMSE"])
     best = ranked[: min(count, (len(ranked) + 1) // 2)]
     worst = ranked[max(len(best), len(ranked) - count) :]
     return best, worst[::-1]

@@ -1,4 +1,4 @@
-"""Depth-completion metrics, per image, as the release computes and names them.
+"""Depth-completion metrics, per image, as the release computes and names them; and the loss.
 
 All are taken over target > 1e-4 m. Published numbers average them over images, so an image with
 few measured pixels counts as much as one with many; RMSE is therefore the mean of the images'
@@ -8,8 +8,8 @@ RMSE, not the root of the mean MSE.
 import torch
 from torch import Tensor
 
-from engine.loss import MIN_DEPTH
-
+# Ground truth at or below this many metres counts as missing (release).
+MIN_DEPTH = 1e-4
 DELTA_THRESHOLDS = {
     "DELTA1.02": 1.02,
     "DELTA1.05": 1.05,
@@ -19,6 +19,33 @@ DELTA_THRESHOLDS = {
     "DELTA1.25^3": 1.25**3,
 }
 METRICS = ("MSE", "RMSE", "MAE", "ABS_REL", "LG10", *DELTA_THRESHOLDS)
+
+
+def depth_loss(pred: Tensor, target: Tensor, count: Tensor | None = None) -> Tensor:
+    """Return the training loss: the mean of |pred - target| over the measured pixels of a batch.
+
+    Args:
+        pred: (B, 1, H, W) metres. target: (B, 1, H, W) metres, 0 = no ground truth.
+        count: pixels to divide by instead of the measured ones here, for a process that holds a
+            part of the batch.
+
+    Returns:
+        A scalar in metres; 0, with zero gradients, where nothing is measured.
+    """
+    error = (pred - target).abs().masked_fill(target <= MIN_DEPTH, 0)
+    count = measured(target) if count is None else count
+    return error.sum() / count.clamp(min=1)
+
+
+def measured(target: Tensor) -> Tensor:
+    """Return how many pixels of a batch (metres, 0 = no ground truth) count, as a scalar tensor."""
+    return measured_pixels(target).sum()
+
+
+def measured_pixels(target: Tensor) -> Tensor:
+    """Return how many pixels of each image count: (B, 1, H, W) metres, 0 = no ground truth ->
+    (B,) int64. 0 means that an image has no ground truth."""
+    return (target > MIN_DEPTH).flatten(1).sum(dim=1)
 
 
 def depth_metrics(pred: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -33,8 +60,9 @@ def depth_metrics(pred: Tensor, target: Tensor) -> dict[str, Tensor]:
 
     Returns:
         Name -> (B,) float32, in the order of `METRICS`: MSE in m^2; RMSE and MAE in m; ABS_REL a
-        ratio; LG10 the mean |log10 pred - log10 target|; DELTAx the share of pixels with
-        max(pred/target, target/pred) < x. NaN for an image without ground truth.
+        ratio; LG10 the mean |log10 pred - log10 target|; DELTAx the fraction of pixels
+        with max(pred/target, target/pred) < x. NaN for an image without ground truth, and where
+        a prediction is.
 
     Raises:
         ValueError: shapes that differ or are not (B, 1, H, W).
@@ -74,10 +102,12 @@ class RunningMetrics:
         self.sums = torch.zeros(len(METRICS), dtype=torch.float64, device=device)
         self.count = torch.zeros((), dtype=torch.int64, device=device)
 
-    def update(self, scores: dict[str, Tensor]) -> None:
-        """Add the (B,) scores of `depth_metrics`; images without ground truth do not count."""
+    def update(self, pred: Tensor, target: Tensor) -> None:
+        """Add a batch, as for `depth_metrics`. Images without ground truth do not count; a
+        prediction that is not finite makes the means NaN or infinite."""
+        scores = depth_metrics(pred, target)
         table = torch.stack([scores[name] for name in METRICS]).double()  # (metrics, B)
-        scored = ~table.isnan().any(dim=0)
+        scored = measured_pixels(target) > 0
         self.sums += torch.where(scored, table, 0.0).sum(dim=1)
         self.count += scored.sum()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import math
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import torchvision
@@ -25,6 +27,10 @@ except ImportError:  # Windows has no such lock; two runs on one folder go unnot
     fcntl = None
 
 
+# What a lock that another process holds is reported as; anything else means that there are none.
+TAKEN = (errno.EAGAIN, errno.EACCES)
+
+
 class RunFolder:
     """A folder that a run writes its settings, tables and log into."""
 
@@ -36,6 +42,7 @@ class RunFolder:
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
         """Hold the folder for as long as the context lasts; a process that dies lets go of it.
+        Where the file system has no locks, that is said in a warning and nothing is held.
 
         Raises:
             RunError: another process holds it.
@@ -44,17 +51,29 @@ class RunFolder:
             yield
             return
         with (self.path / ".lock").open("a+", encoding="utf-8") as stream:
-            try:
-                # Of the kinds of lock the one that loader processes do not inherit.
-                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                stream.seek(0)
-                owner = stream.read().strip() or "process unknown"
-                raise RunError(f"{self.path} is in use by another run ({owner})") from error
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            stream.flush()
+            if self._lock(stream):
+                stream.truncate(0)
+                stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                stream.flush()
             yield
+
+    def _lock(self, stream: TextIO) -> bool:
+        """Whether the file is locked now; not where its file system has no locks."""
+        try:
+            # Of the kinds of lock the one that loader processes do not inherit.
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in TAKEN:  # NFS without locks, Lustre, FUSE
+                print(
+                    f"warning: {self.path} cannot be locked ({error.strerror}): two runs in it "
+                    "would go unnoticed",
+                    file=sys.stderr,
+                )
+                return False
+            stream.seek(0)
+            owner = stream.read().strip() or "process unknown"
+            raise RunError(f"{self.path} is in use by another run ({owner})") from error
+        return True
 
     def write_args(self, args: dict) -> None:
         """Settings and environment, so that the run can be repeated."""

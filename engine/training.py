@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine import distributed
 from engine.bad_frames import SkippedFrames
 from engine.checkpoint import Checkpoint, CheckpointError, load_weights
-from engine.metrics import RunningMetrics, depth_metrics
+from engine.metrics import RunningMetrics
 from engine.optimizer import complete_momentum
 from engine.random_states import random_states, set_random_states
 from engine.schedule import CosineDecay, ReduceOnPlateau
@@ -30,15 +30,15 @@ class EpochScores:
     def update(self, loss: Tensor, pred: Tensor, target: Tensor) -> None:
         """Add a batch; `loss` is this process's share of the batch's mean."""
         self.loss += loss.detach()
-        self.metrics.update(depth_metrics(pred, target))
+        self.metrics.update(pred, target)
         self.batches += 1
 
     def over_processes(self) -> "EpochScores":
         """The sums over all processes; every process must ask."""
         total = EpochScores(self.loss.device)
-        total.metrics.sums = distributed.summed(self.metrics.sums)
-        total.metrics.count = distributed.summed(self.metrics.count)
-        total.loss = distributed.summed(self.loss)
+        total.metrics.sums = distributed.all_reduce_sum(self.metrics.sums)
+        total.metrics.count = distributed.all_reduce_sum(self.metrics.count)
+        total.loss = distributed.all_reduce_sum(self.loss)
         total.batches = self.batches
         return total
 

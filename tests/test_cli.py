@@ -1,5 +1,6 @@
 """How commands end: sentences, exit codes, and what the caller's environment passes on."""
 
+import argparse
 import errno
 import os
 import subprocess
@@ -9,8 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from dataloaders.loader import EpochSampler
 from engine.cli import exit_code
+from engine.config import resolve_device
 from engine.errors import CheckpointError, OptionError, RunError, library_sentence
+from engine.flags import seed
+from engine.random_states import seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +62,7 @@ run_script(main)
         RuntimeError("could not create a primitive"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
         MemoryError("Unable to allocate 2.00 GiB for an array with shape (1,)"),
     ],
     ids=str,
@@ -121,7 +127,7 @@ def test_a_reader_that_ends_early_ends_the_command_quietly():
 def test_output_that_cannot_be_written_is_a_sentence():
     done = command(PRINTING, shell="exec {python} -c {code} > /dev/full")
     assert done.returncode == 2
-    assert done.stderr == b"error: stdout: No space left on device\n"
+    assert done.stderr.endswith(b"No space left on device\n") and done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8", "latin-1"])
@@ -145,6 +151,24 @@ run_script(main)
 """
     assert command(code, shell="exec {python} -c {code} " + closed).returncode == 0
     assert (tmp_path / "file").read_text() == "True"
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "meta", "cuda:99", "cuda:255", "cpu:1", "gpu", ""])
+def test_a_device_that_is_not_here_is_a_sentence(name):
+    with pytest.raises(OptionError, match="--device"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("number", [20261125212345, 2**63 - 1])
+def test_any_seed_of_63_bits_runs_and_a_larger_one_is_refused(number):
+    assert seed(str(number)) == number
+    seed_everything(number)
+    sampler = EpochSampler(5, shuffle=True, seed=number)
+    sampler.epoch = 3
+    assert sorted(index for index, _ in sampler) == list(range(5))
+    for text in (str(2**63), "-1", "1.5", "9" * 5000):
+        with pytest.raises(argparse.ArgumentTypeError):
+            seed(text)
 
 
 def test_a_command_of_one_process_refuses_to_run_in_several(monkeypatch, capsys):

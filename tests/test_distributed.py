@@ -14,8 +14,10 @@ from torch import nn
 import train as train_script
 from dataloaders import DATA_SETS, DataError, make_loader
 from dataloaders.loader import EpochSampler
+from engine import distributed
+from engine.distributed import CPUSyncBatchNorm2d, convert_sync_batchnorm
+from engine.errors import OptionError
 from engine.random_states import seed_everything
-from engine.sync_batchnorm import CPUSyncBatchNorm2d, convert_sync_batchnorm
 from models import build_model
 from tests.conftest import write_frames
 
@@ -104,6 +106,32 @@ def test_a_batch_that_cannot_be_shared_gets_a_sentence(frames):
         make_loader(dataset, 3, shuffle=True, world_size=2)
     with pytest.raises(DataError, match="4 frames are fewer than a batch of 8"):
         make_loader(dataset, 8, shuffle=True, world_size=2)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LOCAL_RANK": "0"},
+        {"LOCAL_RANK": "0", "RANK": "", "WORLD_SIZE": "1", "MASTER_PORT": "29500"},
+        {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"},
+        {"LOCAL_RANK": "x", "RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "29500"},
+        {"LOCAL_RANK": "0", "RANK": "3", "WORLD_SIZE": "2", "MASTER_PORT": "29500"},
+        {"LOCAL_RANK": "-1", "RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "29500"},
+        {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "99999999"},
+    ],
+    ids=str,
+)
+def test_an_environment_that_torchrun_did_not_make_is_a_sentence(variables, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    if "MASTER_PORT" in variables:
+        variables = variables | {"MASTER_ADDR": "localhost"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OptionError, match="unset LOCAL_RANK for one process"):
+        distributed.start(torch.device("cpu"))
+    monkeypatch.setenv("LOCAL_RANK", "")
+    assert distributed.start(torch.device("cpu")) == torch.device("cpu")
 
 
 def test_synchronised_normalisation_is_plain_normalisation_for_one_process(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 # In a process of its own: the request cannot be taken back.
 PROGRAM = """
 import resource, sys, torch
-from engine.memory import keep_freed_memory
+from engine.precision import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,7 +33,7 @@ def test_freed_memory_is_used_again_without_asking_the_system():
 
 
 def test_another_c_library_changes_nothing(monkeypatch):
-    from engine import memory
+    from engine import precision
 
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-    assert memory.keep_freed_memory() is False
+    monkeypatch.setattr(precision.ctypes, "CDLL", lambda name: object())
+    assert precision.keep_freed_memory() is False

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from golden_weights import GOLDEN
+from torch import nn
 
-from engine.evaluation import mean_scores
-from engine.loss import depth_loss
-from engine.metrics import METRICS, RunningMetrics, depth_metrics
+from engine.errors import RunError
+from engine.evaluation import evaluate, mean_scores, with_ground_truth
+from engine.metrics import METRICS, RunningMetrics, depth_loss, depth_metrics
 from engine.schedule import ReduceOnPlateau, build_schedule
 
 
@@ -63,7 +64,7 @@ def test_running_metrics_average_over_images_not_batches():
     pred, target, _ = golden_images()
     running = RunningMetrics()
     for block in (slice(0, 2), slice(2, 5)):
-        running.update(depth_metrics(pred[block], target[block]))
+        running.update(pred[block], target[block])
     expected = depth_metrics(pred, target)
     for name, value in running.means().items():
         assert value == pytest.approx(expected[name].double().mean().item(), rel=1e-6)
@@ -96,13 +97,70 @@ def test_images_without_ground_truth_are_nan_and_do_not_enter_means():
     scores = depth_metrics(pred, target)
     assert scores["MAE"][0].isnan() and scores["MAE"][1] == 1
     running = RunningMetrics()
-    running.update(scores)
+    running.update(pred, target)
     assert running.means()["MAE"] == 1
     rows = [{m: scores[m][i].item() for m in METRICS} for i in range(2)]
     assert mean_scores(rows)["MAE"] == 1
     loss = depth_loss(pred.requires_grad_(), torch.zeros_like(pred))
     loss.backward()
     assert loss == 0 and (pred.grad == 0).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_running_mean_shows_a_prediction_that_is_not_finite(value):
+    running = RunningMetrics()
+    pred, target = torch.ones(2, 1, 3, 3), torch.ones(2, 1, 3, 3)
+    pred[0, 0, 1, 1] = value
+    running.update(pred, target)
+    assert not np.isfinite(running.means()["RMSE"]) and running.count == 2
+
+
+class Constant(nn.Module):
+    """Predicts what its one number says at the pixels where `where` is above 0."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, rgbd):
+        return torch.where(rgbd[:, :1] > 0, self.value, 1.0)
+
+
+def batch_of(*pixels):
+    """A batch of 4x4 images: for each a pair of the pixels that have ground truth, and of those
+    where `Constant` predicts its value."""
+    rgbd, depth = torch.zeros(len(pixels), 4, 4, 4), torch.zeros(len(pixels), 1, 4, 4)
+    for i, (measured, predicted) in enumerate(pixels):
+        depth[i].view(-1)[:measured] = 2.0
+        rgbd[i, 0].view(-1)[:predicted] = 1.0
+    index = torch.arange(len(pixels))
+    return {"rgbd": rgbd, "depth": depth, "name": [f"{i}.h5" for i in index], "index": index}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("amp", ["off", "fp16"])
+def test_a_prediction_that_is_not_finite_is_an_error_that_names_the_frame(value, amp):
+    loader = [batch_of((16, 0), (0, 3)), batch_of((5, 1), (5, 0))]
+    loader[1]["index"] += 2
+    loader[1]["name"] = ["2.h5", "3.h5"]
+    with pytest.raises(
+        RunError, match=r"eval: the depth predicted for 2\.h5 is not finite"
+    ) as error:
+        evaluate(Constant(value), loader, torch.device("cpu"), amp=amp)
+    assert ("bf16" in str(error.value)) == (amp == "fp16")
+
+
+def test_a_frame_without_ground_truth_has_no_score_whatever_is_predicted():
+    rows = evaluate(
+        Constant(float("nan")), [batch_of((0, 3), (1, 0), (16, 0))], torch.device("cpu")
+    )
+    assert [np.isnan(row["RMSE"]) for row in rows] == [True, False, False]
+    assert mean_scores(rows)["RMSE"] == 1 and len(with_ground_truth(rows)) == 2
+
+
+def test_no_ground_truth_at_all_is_an_error():
+    with pytest.raises(RunError, match="none of 2 images has ground truth"):
+        evaluate(Constant(1.0), [batch_of((0, 0), (0, 0))], torch.device("cpu"))
 
 
 def test_the_cosine_schedule_ends_at_zero_and_resumes():

@@ -1,7 +1,10 @@
 """The tables and logs of a run."""
 
 import csv
+import errno
+import fcntl
 import json
+import os
 import subprocess
 import sys
 
@@ -31,6 +34,22 @@ def test_a_log_goes_on_after_a_line_that_was_cut_short(tmp_path):
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["RMSE"] == 0.5 and json.loads(lines[2])["event"] == "end"
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks_is_a_warning_and_the_run_goes_on(
+    number, tmp_path, monkeypatch, capsys
+):
+    def lockf(stream, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with RunFolder(tmp_path).owned():
+        assert os.strerror(number) in capsys.readouterr().err
+    for taken in (errno.EAGAIN, errno.EACCES):
+        number = taken
+        with pytest.raises(RunError, match="is in use by another run"):
+            RunFolder(tmp_path).owned().__enter__()
 
 
 def test_a_folder_belongs_to_one_process_and_is_free_again_when_it_is_gone(tmp_path):
