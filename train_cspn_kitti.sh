@@ -50,26 +50,23 @@ small=(
     --num_workers 2
 )
 
-if [ -d data/kitti_hdf5 ]; then
-    exec "$PYTHON" train.py "${published[@]}" \
-        --data_root data/kitti_hdf5 \
-        --save_dir output/kitti_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm \
-        --resume auto \
-        "$@"
-fi
-
 source tools/shell/sample_run.sh
-announce_sample data/kitti_hdf5 "SAMPLE STREETS" "KITTI"
+root=data/kitti_hdf5
+save_dir=output/kitti_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm
 recipe=("${published[@]}")
-save_dir=output/sample_streets
-if ! has_gpu; then
-    echo "No GPU found: a short run, which shows that everything works, not how good CSPN gets."
-    recipe+=("${small[@]}")
+if [ ! -d "$root" ]; then
+    announce_sample "$root" "SAMPLE STREETS" "KITTI"
+    root=data/sample_streets
+    save_dir=output/sample_streets
+    if ! has_gpu; then
+        echo "No GPU found: a short run, which shows that everything works, not how good CSPN gets."
+        recipe+=("${small[@]}")
+    fi
+    "$PYTHON" -m sample_data.streets --root "$root"
 fi
 save_dir="$(run_folder "$save_dir" "$@")"
-"$PYTHON" -m sample_data.streets --root data/sample_streets
-"$PYTHON" train.py "${recipe[@]}" \
-    --data_root data/sample_streets \
+pass_signals "$PYTHON" train.py "${recipe[@]}" \
+    --data_root "$root" \
     --resume auto \
     "$@" \
     --save_dir "$save_dir"

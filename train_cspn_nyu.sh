@@ -52,30 +52,27 @@ small=(
     --num_workers 2
 )
 
-if [ -d data/nyudepth_hdf5 ]; then
-    exec "$PYTHON" train.py "${published[@]}" \
-        --data_root data/nyudepth_hdf5 \
-        --save_dir output/nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm \
-        --resume auto \
-        "$@"
-fi
-
 source tools/shell/sample_run.sh
-announce_sample data/nyudepth_hdf5 "SAMPLE ROOMS" "NYU Depth v2"
+root=data/nyudepth_hdf5
+save_dir=output/nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm
 recipe=("${published[@]}")
-save_dir=output/sample_rooms_resnet50
-frames=()
-if ! has_gpu; then
-    echo "No GPU found: a short run of a small network, which shows that everything works,"
-    echo "not how good CSPN gets."
-    recipe+=("${small[@]}")
-    save_dir=output/sample_rooms_resnet18
-    frames=(--n_train 208 --n_val 24)
+if [ ! -d "$root" ]; then
+    announce_sample "$root" "SAMPLE ROOMS" "NYU Depth v2"
+    root=data/sample_rooms
+    save_dir=output/sample_rooms_resnet50
+    frames=()
+    if ! has_gpu; then
+        echo "No GPU found: a short run of a small network, which shows that everything works,"
+        echo "not how good CSPN gets."
+        recipe+=("${small[@]}")
+        save_dir=output/sample_rooms_resnet18
+        frames=(--n_train 208 --n_val 24)
+    fi
+    "$PYTHON" -m sample_data.rooms --root "$root" ${frames[@]+"${frames[@]}"}
 fi
 save_dir="$(run_folder "$save_dir" "$@")"
-"$PYTHON" -m sample_data.rooms --root data/sample_rooms ${frames[@]+"${frames[@]}"}
-"$PYTHON" train.py "${recipe[@]}" \
-    --data_root data/sample_rooms \
+pass_signals "$PYTHON" train.py "${recipe[@]}" \
+    --data_root "$root" \
     --resume auto \
     "$@" \
     --save_dir "$save_dir"

@@ -20,7 +20,7 @@ from benchmarks.timing import (
     write_results,
 )
 from engine.metrics import depth_loss
-from engine.optimizer import build_optimizer
+from engine.schedule import build_optimizer
 from models import build_model
 
 FORMS = (

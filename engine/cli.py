@@ -19,7 +19,7 @@ from typing import NoReturn
 from dataloaders import DataError
 from dataloaders.workers import worker_death
 from engine.errors import UserError, is_memory_error, library_sentence, message_of, system_sentence
-from engine.stopping import EXIT_STOPPED, Stopped
+from engine.signals import EXIT_STOPPED, Stopped
 from models import PretrainedError
 
 EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER = 2, 130, 141

@@ -320,7 +320,16 @@ def build_dataset(
 
 def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset]:
     """Return the frames to train on and those that choose the best epoch: the val split, as in the
-    release, or with `--holdout` that fraction of the training scenes."""
+    release, or with `--holdout` that fraction of the training scenes.
+
+    Raises:
+        OptionError: `--holdout` beside a list of validation frames, which nothing would read.
+    """
+    if config.holdout and config.eval_list:
+        raise OptionError(
+            "--holdout takes its validation frames from the training scenes, so --eval_list "
+            f"{config.eval_list} would not be read; give one of them"
+        )
     train_set = build_dataset(config, "train", seed=config.seed, bad_frames=config.bad_frames)
     if not config.holdout:
         return train_set, build_dataset(config, "val", seed=config.seed)

@@ -8,6 +8,7 @@ return what they are given, where there is one process, so that the script reads
 Also here: batch normalisation whose statistics are those of the whole batch, over all processes.
 """
 
+import contextlib
 import os
 from datetime import timedelta
 
@@ -124,6 +125,14 @@ def wrap_ddp(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) ->
         convert_sync_batchnorm(model, device)
     devices = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices)
+
+
+def sync_context(network: nn.Module, is_update_step: bool) -> contextlib.AbstractContextManager:
+    """Return the context of a batch's forward and backward pass: gradients are averaged over the
+    processes in that of the optimiser's step alone."""
+    if is_update_step or world_size() == 1:
+        return contextlib.nullcontext()
+    return network.no_sync()
 
 
 def broadcast_buffers(model: nn.Module) -> None:

@@ -1,11 +1,9 @@
 """The files of a run: `args.json`, CSV tables and `log.jsonl`, in a folder one run owns."""
 
 import contextlib
-import csv
 import errno
-import io
+import itertools
 import json
-import math
 import os
 import platform
 import socket
@@ -15,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+import pandas as pd
 import torch
 import torchvision
 
-from engine.errors import RunError
+from engine.errors import OptionError, RunError
 from engine.files import replace_text
 
 try:
@@ -29,15 +28,46 @@ except ImportError:  # Windows has no such lock; two runs on one folder go unnot
 
 # What a lock that another process holds is reported as; anything else means that there are none.
 TAKEN = (errno.EAGAIN, errno.EACCES)
+BEST, LAST, PREVIOUS = "best_model.pth", "last.pth", "previous.pth"
+RUN_ID = "run_id"  # in the settings of checkpoints and args.json: which run wrote them
+# What a run would replace: any of them means that the folder holds a run.
+RUN_FILES = (LAST, PREVIOUS, BEST, "train.csv", "eval.csv")
 
 
 class RunFolder:
-    """A folder that a run writes its settings, tables and log into."""
+    """A folder that a run writes its settings, tables, checkpoints and log into.
+
+    Raises:
+        OptionError: there is a file of that name.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.log_failed = False
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            file = next(part for part in (path, *path.parents) if part.is_file())
+            raise OptionError(f"--save_dir {path} needs a folder, but {file} is a file") from error
+
+    def run_files(self) -> list[str]:
+        """Return the names of `RUN_FILES` that the folder holds; empty for a free folder."""
+        return [name for name in RUN_FILES if (self.path / name).exists()]
+
+    def settings(self) -> dict:
+        """Return what args.json holds of a run's settings, {} where it does not."""
+        try:
+            args = json.loads((self.path / "args.json").read_text(encoding="utf-8"))["args"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
+        return args if isinstance(args, dict) else {}
+
+    def free_name(self, name: str) -> Path:
+        """Return a path in the folder where nothing is: `name`, or it with a number."""
+        stem, suffix = Path(name).stem, Path(name).suffix
+        names = (f"{stem}_{number}{suffix}" for number in itertools.count(2))
+        paths = (self.path / name for name in itertools.chain([name], names))
+        return next(path for path in paths if not path.exists())
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
@@ -76,7 +106,8 @@ class RunFolder:
         return True
 
     def write_args(self, args: dict) -> None:
-        """Settings and environment, so that the run can be repeated."""
+        """Write settings and environment, so that the run can be repeated. Another run's settings
+        that args.json held stay under another name."""
         environment = {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -84,8 +115,11 @@ class RunFolder:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "cpu_threads": torch.get_num_threads(),
         }
+        path, before = self.path / "args.json", self.settings()
+        if before and before.get(RUN_ID) != args.get(RUN_ID):
+            path.replace(self.free_name("args_before.json"))
         text = json.dumps({"args": args, "environment": environment}, indent=2)
-        replace_text(self.path / "args.json", text + "\n")
+        replace_text(path, text + "\n")
 
     def log(self, event: str, **values: object) -> None:
         """Append one JSON object with the time to `log.jsonl`. A log that cannot be written is
@@ -118,11 +152,9 @@ def _append_line(path: Path, line: str) -> None:
 
 
 def _csv_text(rows: list[dict]) -> str:
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    return stream.getvalue()
+    return pd.DataFrame(rows).to_csv(
+        index=False, float_format="%.6g", na_rep="nan", lineterminator="\n"
+    )
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
@@ -131,24 +163,9 @@ def write_table(path: Path, rows: list[dict]) -> None:
 
 
 def format_table(rows: list[dict]) -> str:
-    """Dicts of equal keys as an aligned text table, numbers to four places."""
-    cells = [list(rows[0]), *[[_text(value) for value in row.values()] for row in rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
+    """Return dicts of equal keys as an aligned text table, numbers to four places, the first
+    column the rows' names."""
+    table = pd.DataFrame(rows).set_index(next(iter(rows[0])))
+    table = table.rename_axis(index=None, columns=table.index.name)
+    lines = table.to_string(float_format=" %.4f", na_rep="-").splitlines()
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _cell(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4f}"
-    return str(value)

@@ -1,21 +1,24 @@
-"""Learning-rate schedules: the release's, and one for runs too short for it."""
+"""The published optimiser and learning-rate schedule, and a schedule for short runs."""
 
 import math
 
+import torch
+from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
-class ReduceOnPlateau:
+class ReduceOnPlateau(ReduceLROnPlateau):
     """Multiply the learning rate by `factor` when the score has not improved for `patience` epochs.
 
-    Improved means lower than the best by more than `threshold` (absolute). As in the release
-    (and unlike `torch.optim.lr_scheduler.ReduceLROnPlateau`, which waits `patience` + 1 epochs
-    every time), the epoch that reduces counts as the first of the next wait: the first reduction
-    comes in the fourth epoch without improvement, further ones every third.
+    Improved means lower than the best by more than `threshold` (absolute). As in the release, and
+    unlike the parent class, the epoch that reduces counts as the first of the next wait: the first
+    reduction comes in the fourth epoch without improvement, further ones every third.
 
     Args:
         optimizer: whose groups' "lr" is set.
-        factor, patience, threshold, min_lr: published values as defaults; `threshold` in metres.
+        factor, patience, threshold, min_lr: published values as defaults; `threshold` in metres. A
+            rate that is below `min_lr` already is left alone.
     """
 
     def __init__(
@@ -26,38 +29,34 @@ class ReduceOnPlateau:
         threshold: float = 1e-4,
         min_lr: float = 1e-6,
     ):
-        self.optimizer = optimizer
-        self.factor = factor
-        self.patience = patience
-        self.threshold = threshold
-        self.min_lr = min_lr
-        self.best = float("inf")
-        self.waited = 0
+        super().__init__(optimizer, "min", factor, patience, threshold, "abs", 0, min_lr, eps=0)
 
     def step(self, score: float) -> None:
-        """Tell the epoch's score (validation MAE in metres); call once an epoch."""
-        if score < self.best - self.threshold:
-            self.best = score
-            self.waited = 0
-            return
-        if self.waited >= self.patience:
-            for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.factor, self.min_lr)
-            self.waited = 0
-        self.waited += 1
+        """Take in an epoch's score (validation MAE in metres); call once an epoch."""
+        best = self.best
+        super().step(score)
+        if self.best == best and self.num_bad_epochs == 0:  # reduced just now
+            self.num_bad_epochs = 1
+
+    def set_lr(self, lr: float) -> None:
+        """Go on from the rate `lr`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
 
     def state_dict(self) -> dict[str, float | int]:
-        """What `load_state_dict` needs to go on; the learning rate itself is the optimiser's."""
-        return {"best": self.best, "waited": self.waited}
+        """Return what `load_state_dict` needs; the learning rate itself is the optimiser's."""
+        return {"best": self.best, "waited": self.num_bad_epochs}
 
     def load_state_dict(self, state: dict[str, float | int]) -> None:
         """Go on from a `state_dict`."""
-        self.best = state["best"]
-        self.waited = state["waited"]
+        self.best, self.num_bad_epochs = float(state["best"]), int(state["waited"])
 
 
 class CosineDecay:
     """From the starting rate to 0 along half a cosine over `num_epoch` epochs.
+
+    The rate is a function of the starting rate and of (epoch, num_epoch) alone, so a run that is
+    extended goes on along the longer cosine.
 
     Not the published schedule: that of the short sample run, in which nothing stops improving
     before the end and a constant rate leaves the last epoch as good as chance has it.
@@ -72,18 +71,27 @@ class CosineDecay:
     def step(self, score: float) -> None:
         """Call once an epoch; the score does not matter."""
         self.epoch += 1
-        share = (1 + math.cos(math.pi * min(self.epoch / self.num_epoch, 1))) / 2
+        self._apply()
+
+    def set_lr(self, lr: float) -> None:
+        """Take `lr` for the starting rate."""
+        self.initial = [lr] * len(self.initial)
+        self._apply()
+
+    def _apply(self) -> None:
+        part = min(self.epoch / self.num_epoch, 1) if self.num_epoch else 1
+        factor = (1 + math.cos(math.pi * part)) / 2
         for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
-            group["lr"] = initial * share
+            group["lr"] = initial * factor
 
     def state_dict(self) -> dict[str, list[float] | int]:
-        """What `load_state_dict` needs to go on."""
+        """Return what `load_state_dict` needs to go on."""
         return {"epoch": self.epoch, "initial": self.initial}
 
     def load_state_dict(self, state: dict[str, list[float] | int]) -> None:
-        """Go on from a `state_dict`."""
-        self.epoch = state["epoch"]
-        self.initial = state["initial"]
+        """Go on from a `state_dict`, at the rate that this schedule's length gives."""
+        self.epoch, self.initial = int(state["epoch"]), list(state["initial"])
+        self._apply()
 
 
 SCHEDULES = ("plateau", "cosine")
@@ -92,5 +100,46 @@ SCHEDULES = ("plateau", "cosine")
 def build_schedule(
     name: str, optimizer: Optimizer, num_epoch: int
 ) -> ReduceOnPlateau | CosineDecay:
-    """The schedule of `--lr_schedule`."""
+    """Return the schedule of `--lr_schedule`."""
     return ReduceOnPlateau(optimizer) if name == "plateau" else CosineDecay(optimizer, num_epoch)
+
+
+def build_optimizer(
+    model: nn.Module, *, lr: float, momentum: float, weight_decay: float, nesterov: bool
+) -> torch.optim.SGD:
+    """Return the published optimiser, in one pass over weights, gradients and momentum.
+
+    Call `complete_momentum` after loading the optimiser's state.
+
+    Args:
+        model: on its device and in its memory format; all its parameters are trained.
+    """
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        fused=True,
+    )
+    complete_momentum(optimizer)
+    return optimizer
+
+
+def complete_momentum(optimizer: torch.optim.SGD) -> None:
+    """Fill in momentum of 0 for each weight that has none yet, laid out as the weight is.
+
+    The fused step goes through both in the order of memory, so they must be laid out alike; and
+    where fp16 overflows in the very first step, it would leave momentum that was never written.
+    Momentum of 0 gives the first step that no momentum gives.
+    """
+    for group in optimizer.param_groups:
+        group["fused"] = True  # a state saved before it was fused says otherwise
+        if not group["momentum"]:
+            continue
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            momentum = torch.zeros_like(parameter, requires_grad=False)
+            if state.get("momentum_buffer") is not None:
+                momentum.copy_(state["momentum_buffer"])
+            state["momentum_buffer"] = momentum

@@ -6,17 +6,18 @@ scores are. It then goes on bit for bit as if nothing had happened.
 """
 
 import math
+import random
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dataloaders.datasets import most_skipped
 from engine import distributed
-from engine.bad_frames import SkippedFrames
-from engine.checkpoint import Checkpoint, CheckpointError, load_weights
+from engine.checkpoint import Checkpoint, load_weights
+from engine.errors import CheckpointError, RunError
 from engine.metrics import RunningMetrics
-from engine.optimizer import complete_momentum
-from engine.random_states import random_states, set_random_states
-from engine.schedule import CosineDecay, ReduceOnPlateau
+from engine.schedule import CosineDecay, ReduceOnPlateau, complete_momentum
 
 
 class EpochScores:
@@ -28,13 +29,13 @@ class EpochScores:
         self.batches = 0
 
     def update(self, loss: Tensor, pred: Tensor, target: Tensor) -> None:
-        """Add a batch; `loss` is this process's share of the batch's mean."""
+        """Add a batch; `loss` is this process's part of the batch's mean, in metres."""
         self.loss += loss.detach()
         self.metrics.update(pred, target)
         self.batches += 1
 
     def over_processes(self) -> "EpochScores":
-        """The sums over all processes; every process must ask."""
+        """Return the sums over all processes; every process must call it."""
         total = EpochScores(self.loss.device)
         total.metrics.sums = distributed.all_reduce_sum(self.metrics.sums)
         total.metrics.count = distributed.all_reduce_sum(self.metrics.count)
@@ -43,10 +44,11 @@ class EpochScores:
         return total
 
     def means(self) -> dict[str, float]:
-        """Mean LOSS over batches and mean metrics over images."""
+        """Return mean LOSS over batches and mean metrics over images."""
         return {"LOSS": self.loss.item() / max(self.batches, 1), **self.metrics.means()}
 
     def state_dict(self) -> dict:
+        """Return the sums, for a checkpoint in the middle of an epoch."""
         return {
             "sums": self.metrics.sums.cpu(),
             "count": self.metrics.count.cpu(),
@@ -55,23 +57,75 @@ class EpochScores:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self.metrics.sums.copy_(state["sums"])
-        self.metrics.count.copy_(state["count"])
-        self.loss.copy_(state["loss"])
+        """Go on from the sums over all processes, which one process takes over."""
+        if distributed.is_main():
+            self.metrics.sums.copy_(state["sums"])
+            self.metrics.count.copy_(state["count"])
+            self.loss.copy_(state["loss"])
         self.batches = int(state["batches"])
+
+
+class SkippedFrames:
+    """The bad frames of one epoch that `--bad_frames skip` left out, over all processes.
+
+    Each counts once however often it was met. An epoch of n frames may leave out 1 % of n, and one
+    frame at least; the limit is that of the whole epoch, so that it depends neither on the order
+    of the frames nor on the number of processes.
+
+    Args:
+        frames: frames of the training set.
+    """
+
+    def __init__(self, frames: int):
+        self.frames = frames
+        self.sentences: list[str] = []  # one per frame, naming it; the same in every process
+
+    def add(self, batch: dict, device: torch.device | str = "cpu") -> list[str]:
+        """Count what `batch["skipped"]` names; every process must call it, where the data set
+        skips. Returns the sentences that are new in this epoch, in any process.
+
+        Raises:
+            RunError: more than the limit.
+        """
+        if "skipped" not in batch:
+            return []
+        found = list(batch["skipped"])
+        if distributed.any_rank(bool(found), device=device)[0]:
+            found = [sentence for part in distributed.all_gather(found) for sentence in part]
+        new = [s for s in dict.fromkeys(found) if s not in self.sentences]
+        self.sentences += new
+        limit = most_skipped(self.frames)
+        if len(self.sentences) > limit:
+            raise RunError(
+                f"{len(self.sentences)} of {self.frames} training frames cannot be used in this "
+                f"epoch, more than {limit} (1 %, at least one), the last: {self.sentences[-1]}"
+            )
+        return new
+
+    def start_epoch(self) -> None:
+        """Count anew."""
+        self.sentences = []
+
+    def state_dict(self) -> dict:
+        """Return plain values, for a checkpoint in the middle of an epoch."""
+        return {"frames": self.frames, "sentences": list(self.sentences)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict()`, whatever the number of processes that wrote it."""
+        self.sentences = list(state["sentences"])
 
 
 class Training:
     """A run: what is trained, by what, and how far it is.
 
     Args:
-        frames: how many this process trains on in an epoch.
+        frames: record of the "train" and of the "val" frames; see `engine.resume.frames_record`.
 
     Attributes:
         epoch: epochs finished. step: batches trained on in all.
         position: images of the present epoch trained on, over all processes.
         best_rmse: lowest validation RMSE so far, in metres.
-        rows: the rows of train.csv and eval.csv, one an epoch.
+        rows: the rows of train.csv and eval.csv, one per epoch.
         scores: sums over the present epoch's batches so far.
         skipped: the present epoch's bad frames, under `--bad_frames skip`.
     """
@@ -83,35 +137,51 @@ class Training:
         schedule: ReduceOnPlateau | CosineDecay,
         scaler: torch.amp.GradScaler,
         device: torch.device,
-        frames: int,
+        frames: dict[str, dict],
     ):
         self.model = model
         self.optimizer = optimizer
         self.schedule = schedule
         self.scaler = scaler
         self.device = device
+        self.frames = frames
         self.epoch = 0
         self.step = 0
         self.position = 0
         self.best_rmse = math.inf
         self.rows: dict[str, list[dict]] = {"train": [], "eval": []}
         self.scores = EpochScores(device)
-        self.skipped = SkippedFrames(frames)
+        self.skipped = SkippedFrames(frames["train"]["count"])
 
-    def take_step(self, clip_grad: float | None) -> Tensor:
-        """Let the optimiser act on the gradients; returns their norm before clipping.
+    def optimizer_step(self, clip_grad: float | None, weight: Tensor | None = None) -> Tensor:
+        """Update the weights; returns the gradients' norm before clipping.
 
         Under fp16 a norm that is not finite is the scaler's business, which skips the step.
+
+        Args:
+            clip_grad: largest norm of all gradients together, None for no limit.
+            weight: what the gradients are divided by first, None for 1.
         """
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        gradients = [p.grad for p in parameters]
+        if weight is not None:
+            torch._foreach_div_(gradients, weight.clamp(min=1e-12))  # 0 where nothing is measured
+        norm = nn.utils.get_total_norm(gradients)
         if clip_grad is not None:
             nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def count_batch(self, loss: Tensor, pred: Tensor, target: Tensor) -> None:
+        """Note a batch that was trained on: its mean loss over all processes' pixels times their
+        number, its prediction and ground truth, both (B, 1, H, W) metres."""
+        processes = distributed.world_size()
+        self.step += 1
+        self.position += len(pred) * processes
+        self.scores.update(loss / processes, pred, target)
 
     def finish_epoch(self, scores: dict[str, float]) -> bool:
         """Book the epoch with its validation scores; returns whether it is the best so far."""
@@ -128,8 +198,14 @@ class Training:
         self.skipped.start_epoch()
         return is_best
 
+    def forget_best(self) -> None:
+        """Have the next epoch be the best so far."""
+        self.best_rmse = math.inf
+        for row in self.rows["train"] + self.rows["eval"]:
+            row["is_best"] = 0
+
     def state_dict(self) -> dict:
-        """Everything, as tensors and builtins; every process must ask."""
+        """Return everything, as tensors and builtins; every process must call it."""
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -138,6 +214,7 @@ class Training:
             "rows": self.rows,
             "epoch_scores": self.scores.over_processes().state_dict(),
             "skipped": self.skipped.state_dict(),
+            "frames": self.frames,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -145,28 +222,38 @@ class Training:
             "rng": random_states(),
         }
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; weights alone, as published files hold, start at epoch 0.
+    def resume(self, checkpoint: Checkpoint, *, lr: float | None = None) -> None:
+        """Go on from a checkpoint that holds training.
+
+        What the optimiser was made with (momentum, weight decay, Nesterov) stays, its state and its
+        rate are the checkpoint's.
+
+        Args:
+            lr: rate to go on with, in place of the checkpoint's; None keeps that.
 
         Raises:
             CheckpointError: the file belongs to another network, or a part does not fit.
         """
         load_weights(self.model, checkpoint)
-        state = checkpoint.training
-        if not state:
-            return
-        part = "progress"
+        state, part = checkpoint.training, "progress"
+        made_with = [
+            {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr")}
+            for group in self.optimizer.param_groups
+        ]
         try:
             self.epoch, self.step = int(state["epoch"]), int(state["step"])
             self.position, self.best_rmse = int(state["position"]), float(state["best_rmse"])
             self.rows = {table: [dict(row) for row in state["rows"][table]] for table in self.rows}
-            if distributed.is_main():  # the file holds the sums over all processes
-                self.scores.load_state_dict(state["epoch_scores"])
-            self.scores.batches = int(state["epoch_scores"]["batches"])
+            self.scores.load_state_dict(state["epoch_scores"])
             self.skipped.load_state_dict(state["skipped"])
             for part in ("optimizer", "schedule", "scaler"):
                 if state[part]:
                     getattr(self, part).load_state_dict(state[part])
+                if part == "optimizer":
+                    for group, own in zip(self.optimizer.param_groups, made_with, strict=True):
+                        group |= own
+            if lr is not None:
+                self.schedule.set_lr(lr)
             complete_momentum(self.optimizer)
             part = "rng"
             set_random_states(state["rng"])
@@ -174,3 +261,33 @@ class Training:
             raise CheckpointError(
                 f"{checkpoint.path} cannot be resumed: its {part} is missing or does not fit"
             ) from error
+
+
+def seed_everything(seed: int) -> None:
+    """Start every global random state from `seed`."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+def random_states() -> dict:
+    """Return every global random state, as tensors and builtins, so that a checkpoint can hold
+    them."""
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, keys.tolist(), int(position), int(has_gauss), float(cached)],
+        "python": list(random.getstate()),
+    }
+
+
+def set_random_states(states: dict) -> None:
+    """Go on from `random_states()`; a GPU's state is left alone where their number differs."""
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))

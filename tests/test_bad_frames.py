@@ -10,9 +10,9 @@ from conftest import write_frame, write_frames
 import train as train_script
 from dataloaders import DataError, NYUDepthDataset, make_loader
 from dataloaders.datasets import most_skipped
-from engine.bad_frames import SkippedFrames
 from engine.config import build_training_sets
 from engine.errors import RunError
+from engine.training import SkippedFrames
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,10 @@ def test_the_limit_is_one_percent_of_the_epoch_and_one_at_least():
     assert skipped.add({"skipped": ["a.h5 is torn"]}) == ["a.h5 is torn"]
     assert skipped.add({"skipped": ["a.h5 is torn", "b.h5 is torn"]}) == ["b.h5 is torn"]
     assert skipped.add({"skipped": []}) == skipped.add({}) == []
-    resumed = SkippedFrames(1)
-    resumed.load_state_dict(json.loads(json.dumps(skipped.state_dict())))
+    resumed = SkippedFrames(200)
+    # What two processes wrote, of which each once counted its own half, goes on in one.
+    state = json.loads(json.dumps(skipped.state_dict())) | {"frames": 100}
+    resumed.load_state_dict(state)
     for counter in (skipped, resumed):
         with pytest.raises(RunError, match=r"3 of 200 training frames .* more than 2 .*c\.h5"):
             counter.add({"skipped": ["c.h5 is torn"]})

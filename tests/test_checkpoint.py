@@ -15,7 +15,7 @@ from engine.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from engine.random_states import random_states, set_random_states
+from engine.training import random_states, set_random_states
 from models import build_model
 
 

@@ -15,7 +15,7 @@ from engine.cli import exit_code
 from engine.config import resolve_device
 from engine.errors import CheckpointError, OptionError, RunError, library_sentence
 from engine.flags import seed
-from engine.random_states import seed_everything
+from engine.training import seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 

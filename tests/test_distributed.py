@@ -17,7 +17,7 @@ from dataloaders.loader import EpochSampler
 from engine import distributed
 from engine.distributed import CPUSyncBatchNorm2d, convert_sync_batchnorm
 from engine.errors import OptionError
-from engine.random_states import seed_everything
+from engine.training import seed_everything
 from models import build_model
 from tests.conftest import write_frames
 
@@ -79,6 +79,16 @@ def test_two_processes_train_and_score_like_one_and_one_goes_on_for_two(frames, 
     ours, theirs = (rows(tmp_path / name / "train.csv") for name in ("one", "two"))
     assert [row["epoch"] for row in theirs] == ["1", "2"]
     assert float(theirs[1]["LOSS"]) == pytest.approx(float(ours[1]["LOSS"]), rel=5e-3)
+
+
+def test_bad_frames_are_counted_over_all_processes(tmp_path):
+    root = write_frames(tmp_path / "frames", n_train=4, n_val=1)
+    for number in (1, 2):  # one for each process, in whatever order
+        (root / "train" / "room_0001" / f"{number:05d}.h5").write_bytes(b"torn")
+    flags = [*FLAGS, "--data_root", str(root), "--save_dir", str(tmp_path / "run")]
+    done = torchrun(2, "train.py", *flags, "--num_epoch", 1, "--bad_frames", "skip")
+    assert done.returncode != 0
+    assert "2 of 4 training frames cannot be used in this epoch, more than 1" in done.stderr
 
 
 def test_the_processes_batches_are_together_the_batches_of_one():

@@ -8,14 +8,16 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections import Counter
 
 import pytest
 import torch
 
 import train as train_script
+from engine import signals
 from engine.checkpoint import CheckpointError
-from engine.stopping import Stopped
+from engine.signals import Stopped, StopRequest
 from tests.faults import disk, kills, runs, twins
 from tests.faults.runs import differing_files
 
@@ -77,6 +79,18 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
     assert state["position"] > 0 and state["step"] < 8
     train(tiny_root, tmp_path / "run", *flags)
     assert differing_files(whole, tmp_path / "run") == []
+
+
+def test_two_signals_at_once_are_one_request_and_a_later_one_acts(monkeypatch):
+    monkeypatch.setattr(signals, "ONE_REQUEST", 0.05)
+    request = StopRequest()
+    with request.received():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request.signal is signal.SIGTERM
+        time.sleep(0.1)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def damage_end(path):

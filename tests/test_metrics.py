@@ -91,6 +91,14 @@ def test_the_learning_rate_follows_the_published_schedule():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)
 
 
+def test_a_rate_below_the_schedules_floor_is_never_raised():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-7)
+    schedule = ReduceOnPlateau(optimizer)
+    for _ in range(20):
+        schedule.step(1.0)
+    assert optimizer.param_groups[0]["lr"] == 3e-7
+
+
 def test_images_without_ground_truth_are_nan_and_do_not_enter_means():
     pred = torch.full((2, 1, 3, 3), 2.0)
     target = torch.stack((torch.zeros(1, 3, 3), torch.ones(1, 3, 3)))
@@ -176,3 +184,15 @@ def test_the_cosine_schedule_ends_at_zero_and_resumes():
         schedule.step(1.0)
     assert rates == pytest.approx([0.01, 0.00853553, 0.005, 0.00146447], rel=1e-4)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_a_finished_cosine_goes_on_along_the_longer_one():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    schedule = build_schedule("cosine", optimizer, 2)
+    for _ in range(2):
+        schedule.step(1.0)
+    longer = build_schedule("cosine", optimizer, 4)
+    longer.load_state_dict(schedule.state_dict())
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+    longer.set_lr(0.002)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.001)

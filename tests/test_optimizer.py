@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.optimizer import build_optimizer, complete_momentum
+from engine.schedule import build_optimizer, complete_momentum
 
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2, "nesterov": True}
 

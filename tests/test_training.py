@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 import train as train_script
+from engine.checkpoint_writer import CheckpointWriter, StopOrSave
 from engine.config import TrainConfig
+from engine.divergence import DivergenceCheck
 from engine.errors import RunError
-from engine.health import Health
 from engine.precision import autocast, gradient_scaler, prepare
 from engine.run_folder import RunFolder
-from engine.saving import Saver
 from engine.schedule import build_schedule
-from engine.stopping import StopRequest
+from engine.signals import StopRequest
 from engine.training import Training
 from models import build_model
 
@@ -38,24 +38,46 @@ def train(model, loader, folder, accumulate=1, clip_grad=None):
     args = TrainConfig(amp="off", accumulate=accumulate, clip_grad=clip_grad)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = build_schedule("plateau", optimizer, 1)
-    run = Training(model, optimizer, schedule, gradient_scaler("off", CPU), CPU, len(loader))
+    frames = {part: {"count": len(loader), "digest": ""} for part in ("train", "val")}
+    run = Training(model, optimizer, schedule, gradient_scaler("off", CPU), CPU, frames)
     folder = RunFolder(folder)
-    end = train_script.StepEnd(run, Saver(folder, {}, minutes=10), StopRequest())
-    health = Health(folder, "epoch 1/1")
-    train_script.train_epoch(run, model, loader, args, health, end, len(loader))
+    end = StopOrSave(run, CheckpointWriter(folder, {}, minutes=10), StopRequest())
+    divergence = DivergenceCheck(folder, "epoch 1/1")
+    train_script.train_epoch(run, model, loader, args, divergence, end, len(loader))
     return run
 
 
-def test_two_accumulated_batches_step_like_one_batch_of_both(tmp_path):
+def joined(batches):
+    """One batch of all images of several."""
+    whole = {key: torch.cat([b[key] for b in batches]) for key in ("rgbd", "depth")}
+    return whole | {"name": [name for b in batches for name in b["name"]]}
+
+
+@pytest.mark.parametrize("unmeasured", [(), (0,), (1,), (0, 1)])
+def test_accumulated_batches_step_like_one_batch_of_all_whatever_is_measured(tmp_path, unmeasured):
     torch.manual_seed(0)
     apart, together = (nn.Conv2d(4, 1, 3, padding=1) for _ in range(2))
     together.load_state_dict(apart.state_dict())
-    singles = batches(2)
-    pair = {key: torch.cat([b[key] for b in singles]) for key in ("rgbd", "depth")}
-    pair["name"] = [name for b in singles for name in b["name"]]
-    train(apart, singles, tmp_path, accumulate=2)
-    train(together, [pair], tmp_path)
-    torch.testing.assert_close(apart.weight, together.weight)
+    before = apart.weight.detach().clone()
+    singles = batches(5)  # two groups, the second of which is incomplete
+    singles[0]["depth"][..., 2:] = 0
+    singles[4]["depth"][..., 0, 3:] = 0
+    for number in unmeasured:
+        singles[number]["depth"][:] = 0
+    train(apart, singles, tmp_path, accumulate=3)
+    train(together, [joined(singles[:3]), joined(singles[3:])], tmp_path)
+    torch.testing.assert_close(apart.weight, together.weight, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(apart.weight, before)
+
+
+def test_a_group_without_a_measured_pixel_leaves_the_weights_alone(tmp_path):
+    model = nn.Conv2d(4, 1, 3, padding=1)
+    before = model.weight.detach().clone()
+    loader = batches(2)
+    for batch in loader:
+        batch["depth"][:] = 0
+    train(model, loader, tmp_path, accumulate=2)
+    assert torch.equal(model.weight, before)
 
 
 def test_an_incomplete_group_at_the_end_still_steps(tmp_path):

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.bad_frames import SkippedFrames
 from engine.checkpoint import (
     _TRAINING_PARTS,
     FORMAT,
@@ -25,8 +24,7 @@ from engine.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from engine.random_states import random_states
-from engine.training import EpochScores
+from engine.training import EpochScores, SkippedFrames, random_states
 from tests.faults.cases import Case
 
 NAME = "best_model.pth"

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from engine.run_folder import format_table
-from engine.stopping import EXIT_STOPPED
+from engine.signals import EXIT_STOPPED
 from tests.faults.runs import command, differing_files, end_all, make_frames, start, untouched
 
 # A checkpoint every second or so, so that many kills hit one being written.

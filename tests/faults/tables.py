@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+from engine.checkpoint_writer import CheckpointWriter
 from engine.errors import RunError
 from engine.metrics import METRICS
 from engine.run_folder import RunFolder
-from engine.saving import Saver
 from tests.faults.cases import Case
 
 
@@ -50,7 +50,7 @@ def _write(folder: Path, table: str, content: bytes) -> None:
 def _resume(folder: Path) -> list[list[dict[str, float]]]:
     """What train.py does with the tables of a run that goes on after three epochs."""
     known = SimpleNamespace(rows={table: _rows(table) for table in ("train", "eval")})
-    Saver(RunFolder(folder), {}, minutes=10).write_tables(known)
+    CheckpointWriter(RunFolder(folder), {}, minutes=10).write_tables(known)
     tables = []
     for table in known.rows:
         with (folder / f"{table}.csv").open(newline="", encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-# Sourced by the training scripts: what a run on a built-in sample set needs.
+# Sourced by the training scripts: what a run needs, on a built-in sample set too.
 
 # Say in plain sight that the data are not the published ones: <missing folder> <sample> <data set>
 announce_sample() {
@@ -24,4 +24,18 @@ run_folder() {
         previous="$argument"
     done
     echo "$folder"
+}
+
+# Run a command; a signal that asks this script to stop is sent on to it. Ctrl-C and schedulers reach
+# the command by themselves, which takes two signals at once for one.
+pass_signals() {
+    local child code=0 name
+    "$@" &
+    child=$!
+    for name in TERM USR1 INT; do trap "kill -$name $child 2>/dev/null || true" "$name"; done
+    wait "$child" || code=$?
+    # A signal ends the first wait; the next one waits for the command itself.
+    while kill -0 "$child" 2>/dev/null; do code=0; wait "$child" || code=$?; done
+    trap - TERM USR1 INT
+    return "$code"
 }

@@ -1,4 +1,4 @@
-"""Stopping a run when somebody asks for it: at the next step, with everything saved.
+"""Signals that ask a run to stop: at the next step, with everything saved.
 
 SIGTERM is what a scheduler sends before it takes a machine away, SIGINT what Ctrl-C sends, SIGUSR1
 what schedulers can be told to send some time before either.
@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 # What a run that was stopped and saved exits with: "try again later" in sysexits.h, so that a
@@ -17,19 +18,24 @@ SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
 )
 
+# Signals within this many seconds are one request: a terminal or a scheduler may reach a process
+# and what started it, which sends the signal on.
+ONE_REQUEST = 1.0
+
 
 class Stopped(Exception):
-    """A run was asked to stop and has saved where it is; the message is one sentence."""
+    """Raised once a run that was asked to stop is saved; the message is one sentence."""
 
 
 class StopRequest:
-    """Whether somebody asked. A second signal of the same kind acts at once."""
+    """The signal that asked, None so far; one that comes later acts at once."""
 
     def __init__(self):
         self.signal: signal.Signals | None = None
+        self.received_at = 0.0
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator["StopRequest"]:
+    def received(self) -> Iterator["StopRequest"]:
         """Take the signals as requests within the context. Outside the main thread, where Python
         allows no handlers, nothing changes."""
         if threading.current_thread() is not threading.main_thread():
@@ -43,8 +49,12 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _receive(self, number: int, frame: object) -> None:
-        self.signal = signal.Signals(number)
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nasked to stop: saving after this step (ask again to stop at once)\n")
-        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, again)
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self.received_at = signal.Signals(number), now
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, b"\nasked to stop: saving after this step (ask again to stop at once)\n")
+        elif now - self.received_at > ONE_REQUEST:
+            again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, again)
+            signal.raise_signal(number)

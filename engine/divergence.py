@@ -1,4 +1,4 @@
-"""Noticing that training has left the finite numbers, and on which files."""
+"""Finding the batch and files at which the loss or a gradient is no longer finite."""
 
 import json
 import math
@@ -11,11 +11,11 @@ from engine.files import replace_text
 from engine.run_folder import RunFolder
 
 
-class Health:
-    """Watches loss and gradients without making the device wait at every step.
+class DivergenceCheck:
+    """Checks loss and gradients, without making the device wait at every step.
 
     Args:
-        folder: where `divergence.json` goes. label: what the sentence calls the epoch.
+        folder: where `divergence.json` goes. label: the epoch's name in the sentence.
         gradients: whether a gradient that is not finite is a failure; under fp16 it is not, the
             scaler skips such steps by itself.
     """
@@ -33,7 +33,7 @@ class Health:
         self.pending.append((step, list(names), torch.stack([loss.detach(), norm])))
 
     def check(self) -> None:
-        """Look at the batches noted since the last call.
+        """Check the batches noted since the last call.
 
         Raises:
             RunError: one of them has a loss or gradient that is not finite; the files of the
