@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from dataloaders.errors import DataError, printable
+from dataloaders.shards import ShardMember
 from dataloaders.units import check_metres
 
 MAX_VALUES = 3 * 4096 * 8192
@@ -140,6 +141,8 @@ _WAYS_TO_OPEN = ((_READ, _file_access(False)), (_APPENDED, _file_access(False)),
 
 def _open_file(path: Path) -> h5py.h5f.FileID:
     """Open a frame's file, or raise what the first way to open it raised."""
+    if isinstance(path, ShardMember):
+        return h5py.h5f.open_file_image(path.read_bytes())
     first_error: OSError | None = None
     for flags, access in _WAYS_TO_OPEN:
         try:

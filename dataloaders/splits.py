@@ -1,4 +1,4 @@
-"""Which frames belong to a split: a walk through its folders, a list file, held-out scenes."""
+"""Which frames belong to a split: a walk through its folders, shards, a list, held-out scenes."""
 
 import csv
 import os
@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from dataloaders.errors import DataError, printable
+from dataloaders.shards import find_shards, shard_frames
 
 SPLITS = ("train", "val")
 FRAME_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -19,7 +20,8 @@ def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[P
     of them, and a walk follows no linked folder, so that nothing is left out or read unseen.
 
     Args:
-        root: data root, holding `<split>/` with one folder per scene.
+        root: data root, holding `<split>/` with one folder per scene, or tar shards of the split
+            (`dataloaders.shards`), which are read where that folder is not.
         split: "train" or "val".
         file_list: CSV with the header `Name` and one path per line, relative to `root` (leading
             folders up to and including the root's own may be written out). None walks the folder.
@@ -32,9 +34,8 @@ def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[P
         raise DataError(f"data root {root} is not a folder")
     if file_list is not None:
         return _read_list(root, file_list)
-    folder = root / split
-    if not folder.is_dir():
-        raise DataError(f"data root {root} has no folder {split}/")
+    if not has_split(root, split):
+        raise DataError(f"data root {root} has no folder {split}/, nor shards {split}-*.tar")
     frames = []
     for path, problem in walk_frames(root, split):
         if problem is None:
@@ -42,8 +43,13 @@ def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[P
         elif problem.what != "stray":
             raise DataError(f"{path} {problem.got}{problem.remedy}")
     if not frames:
-        raise DataError(f"{folder} holds no {FRAME_SUFFIXES[0]} file")
+        raise DataError(f"{root / split} holds no {FRAME_SUFFIXES[0]} file")
     return sorted(frames)
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Return whether a data root holds a split, as a folder or as shards."""
+    return (root / split).is_dir() or bool(find_shards(root, split))
 
 
 class Problem(NamedTuple):
@@ -56,8 +62,14 @@ class Problem(NamedTuple):
 
 
 def walk_frames(root: Path, split: str) -> Iterator[tuple[Path, Problem | None]]:
-    """Yield every file below a split that is not hidden, None beside those that are frames."""
+    """Yield every file below a split that is not hidden, None beside those that are frames.
+
+    Where the split has no folder, its shards' frames, as `dataloaders.shards` finds them.
+    """
     folder, bounds = root / split, RootBounds(root)
+    if not folder.is_dir():
+        yield from ((member, None) for member in shard_frames(root, split))
+        return
     failed: list[OSError] = []  # folders that cannot be listed, which os.walk would leave out
     for parent, folders, files in os.walk(folder, onerror=failed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -131,9 +143,15 @@ def _read_list(root: Path, file_list: Path) -> list[Path]:
     if not names:
         raise DataError(f"list {file_list} is empty")
     bounds = RootBounds(root)
+    sharded = [split for split in SPLITS if find_shards(root, split)]
+    members = {
+        member.relative_to(root).as_posix(): member
+        for split in sharded
+        for member in shard_frames(root, split)
+    }
     frames: dict[Path, None] = {}
     for name in names:
-        path = _resolve(root, name, file_list, bounds)
+        path = _resolve(root, name, file_list, bounds, members)
         # A frame that stands twice would count twice in a mean over the list.
         if path in frames:
             raise DataError(f"{file_list} names {printable(name)} twice")
@@ -141,8 +159,10 @@ def _read_list(root: Path, file_list: Path) -> list[Path]:
     return list(frames)
 
 
-def _resolve(root: Path, name: str, file_list: Path, bounds: RootBounds) -> Path:
-    """Return the file that a list names by `name`, below `root`.
+def _resolve(
+    root: Path, name: str, file_list: Path, bounds: RootBounds, members: dict[str, Path]
+) -> Path:
+    """Return the file, or the member of a shard, that a list names by `name`, below `root`.
 
     Published lists write other people's leading folders out, so those are dropped one by one
     until the rest exists. Nothing outside the root is ever opened.
@@ -163,4 +183,6 @@ def _resolve(root: Path, name: str, file_list: Path, bounds: RootBounds) -> Path
             raise DataError(f"{file_list} names {printable(name)}, a link that leads out of {root}")
         if found:
             return path
+        if "/".join(rest) in members:
+            return members["/".join(rest)]
     raise DataError(f"{file_list} names {printable(name)}, which is not under {root}")
