@@ -4,44 +4,47 @@
     python eval.py --resume output/my_run/best_model.pth
     python eval.py --resume output/my_run --repeat 5            # mean and deviation over 5 draws
     python eval.py --resume output/my_run --export-released released.pth
+    torchrun --nproc_per_node=4 eval.py ...                     # the same scores from four GPUs
 
 Network and data settings are read from the checkpoint; any flag given here overrides its own.
-Writes to --save_dir: eval.csv (a row an image, then the mean), summary.csv (a row a method) and
-pictures/ (result strips, 16-bit depth in millimetres, where the propagation listens), and
-evaluation.json (what was scored). A run folder also gets report.html, all of it on one page.
+Writes to --save_dir: eval.csv (per image, then the mean), summary.csv (per method), pictures/
+(result strips, 16-bit depth in millimetres, the affinity's influence maps) and evaluation.json
+(what was scored). A run folder also gets report.html, all of it on one page.
 """
 
 import argparse
-import statistics
+from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import pandas as pd
 import torch
 from torch import nn
 
 from dataloaders import make_loader
-from engine import config, flags
+from engine import config, distributed, flags
 from engine.baselines import BASELINES, Interpolation
 from engine.checkpoint import (
     Checkpoint,
     find_checkpoint,
     load_checkpoint,
-    save_file,
+    load_network,
+    save_released,
 )
 from engine.cli import run_script
-from engine.evaluation import evaluate, mean_scores
-from engine.flags import OptionError, count, given_flags, of_call
+from engine.errors import OptionError
+from engine.evaluation import count_frames, evaluate, summarize
+from engine.files import write_csv
+from engine.flags import count, given_flags, of_call
 from engine.metrics import METRICS
 from engine.precision import keep_freed_memory, prepare, use_exact_float32
-from engine.run_folder import format_table, write_table
-from inference.predictor import load_network
-from models import export_released_state_dict
+from engine.run_folder import format_table
 from visualize.evaluation_pictures import Illustrator
 from visualize.report import write_record, write_report
 
 EXTREMES = 3  # best and worst images to draw, each
-SHOWN = ("RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25")
+SHOWN = ["RMSE", "MAE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10", "DELTA1.25"]
 
 
 @dataclass
@@ -60,14 +63,14 @@ class EvalConfig(config.NetworkConfig, config.SpeedConfig, config.RunConfig):
     baselines: bool = of_call(True, "score nearest and linear interpolation too")
     export_released: str | None = of_call(
         None,
-        "write the weights under the release's names instead of evaluating",
+        "write the weights under the release's names, as PyTorch 0.4 reads them, and score nothing",
         short=("--export-released",),
         metavar="FILE",
     )
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every flag of this script."""
+    """Return the parser of this script's flags."""
     return flags.build_parser(__doc__.split("\n\n")[0], EvalConfig)
 
 
@@ -78,98 +81,86 @@ def main(argv: list[str] | None = None) -> None:
     resumed = EvalConfig.of(given).resume_path(Path("output"))
     checkpoint = load_checkpoint(find_checkpoint(resumed))
     args = EvalConfig.of(config.evaluation_settings(checkpoint.args), given)
-    device = config.resolve_device(args.device)
+    device = distributed.start(config.resolve_device(args.device))
     torch.backends.cudnn.benchmark = True
     use_exact_float32()
     if device.type == "cpu" and not args.give_back_memory:
         keep_freed_memory()
 
     model = load_network(checkpoint, args, device)
-    describe(checkpoint, args)
-    if args.export_released:
-        export_released(model, Path(args.export_released))
-        return
-
-    save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
-    (save_dir / "pictures").mkdir(parents=True, exist_ok=True)
-    prepare(model, channels_last=args.channels_last, compile_model=args.compile)
-    network = args.model
-    methods: dict[str, nn.Module] = {network: model}
-    if args.baselines:
-        methods |= {name: Interpolation(name) for name in BASELINES}
-
-    # Every method sees the same samples; draw r of image i depends on (seed + r, i) alone.
-    means: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
-    rows: list[dict] = []
-    drawn: dict[int, str] = {}
-    for repeat in range(args.repeat):
-        seed = args.seed + repeat
-        dataset = config.build_dataset(args, "val", seed=seed)
-        loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers)
-        wanted = len(dataset) if args.pictures < 0 else args.pictures
-        for name, method in methods.items():
-            draws = name == network and repeat == 0 and wanted > 0
-            draw = Illustrator(model, save_dir / "pictures", range(wanted)) if draws else None
-            label = f"{name}, seed {seed}"
-            scored = evaluate(method, loader, device, amp=args.amp, on_batch=draw, label=label)
-            means[name].append(mean_scores(scored))
-            if name == network:
-                rows += [{"seed": seed, **row} for row in scored]
-            if draw:
-                draw.draw_extremes(dataset, scored, device, args.amp, min(wanted, EXTREMES))
-                drawn = draw.drawn
-
-    summary = [{"method": name, **average(of_repeats)} for name, of_repeats in means.items()]
-    rows.append({"seed": "all", "name": "mean"} | {m: summary[0][m] for m in METRICS})
-    write_table(save_dir / "eval.csv", rows)
-    write_table(save_dir / "summary.csv", summary)
-    write_record(save_dir, args.to_dict(), dataset, checkpoint, drawn)
-
-    frames = f"{len(dataset)} frames of {dataset.root}, {args.n_sample} samples"
-    print(f"\n{frames}, mean of {args.repeat} draw{'s' if args.repeat > 1 else ''}")
-    shown = [("method", *SHOWN)] if args.repeat == 1 else [("method", *SHOWN, "RMSE_std")]
-    print(format_table([{column: row[column] for column in shown[0]} for row in summary]))
-    print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")
-    if resumed.is_dir():
+    if distributed.is_main():
+        describe(checkpoint, args)
+        if args.export_released:
+            tensors = save_released(Path(args.export_released), model)
+            print(f"wrote {tensors} tensors under the release's names to {args.export_released}")
+    if not args.export_released:
+        save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
         # Scores written elsewhere get their page there: the run's own shows its own evaluation.
         page = save_dir / "report.html" if args.save_dir else None
-        print(f"report: {write_report(resumed, eval_dir=save_dir, out=page)}")
+        score(model, checkpoint, args, device, save_dir)
+        if distributed.is_main() and resumed.is_dir():
+            print(f"report: {write_report(resumed, eval_dir=save_dir, out=page)}")
+    distributed.stop()
 
 
-def export_released(model: nn.Module, path: Path) -> None:
-    """Write a bare state dict as the release's own code stores it, without its dead layers."""
-    try:
-        state = export_released_state_dict(model.state_dict())
-    except ValueError as error:
-        raise OptionError(str(error)) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(path, state)
-    print(f"wrote {len(state)} tensors under the release's names to {path}")
+def score(
+    model: nn.Module, checkpoint: Checkpoint, args: EvalConfig, device: torch.device, save_dir: Path
+) -> None:
+    """Score the network and the baselines on the same samples; write and print the tables."""
+    (save_dir / "pictures").mkdir(parents=True, exist_ok=True)
+    prepare(model, channels_last=args.channels_last, compile_model=args.compile)
+    methods: dict[str, nn.Module] = {args.model: model}
+    if args.baselines:
+        methods |= {name: Interpolation(name) for name in BASELINES}
+    part = {"rank": distributed.rank(), "world_size": distributed.world_size()}
 
+    # Every method sees the same samples; draw r of image i depends on (seed + r, i) alone.
+    tables: list[pd.DataFrame] = []
+    drawn: dict[int, str] = {}
+    for seed in range(args.seed, args.seed + args.repeat):
+        dataset = config.build_dataset(args, "val", seed=seed)
+        loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers, **part)
+        wanted = len(dataset) if args.pictures < 0 else args.pictures
+        for name, method in methods.items():
+            draws = name == args.model and seed == args.seed and wanted > 0
+            draw = Illustrator(model, save_dir / "pictures", range(wanted)) if draws else None
+            label = f"{name}, seed {seed}"
+            rows = evaluate(method, loader, device, amp=args.amp, on_batch=draw, label=label)
+            tables.append(pd.DataFrame(rows).assign(method=name, seed=seed))
+            if draw:
+                draw.draw_extremes(dataset, rows, device, args.amp, min(wanted, EXTREMES))
+                drawn = dict(ChainMap(*distributed.all_gather(draw.drawn)))
+    if not distributed.is_main():
+        return
 
-def average(of_repeats: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of each metric over the repeats and, as `<metric>_std`, their deviation."""
-    columns = {m: [scores[m] for scores in of_repeats] for m in METRICS}
-    means = {m: statistics.fmean(values) for m, values in columns.items()}
-    spread = {
-        f"{m}_std": statistics.stdev(values) if len(values) > 1 else float("nan")
-        for m, values in columns.items()
-    }
-    return means | spread
+    scores = pd.concat(tables)
+    summary = summarize(scores)
+    own = scores[scores["method"] == args.model].astype({"seed": object})
+    mean = summary.loc[[args.model]].assign(seed="all", name="mean")
+    columns = ["seed", "name", *METRICS]
+    write_csv(save_dir / "eval.csv", pd.concat([own, mean])[columns])
+    write_csv(save_dir / "summary.csv", summary.reset_index())
+    write_record(save_dir, args.to_dict(), dataset, checkpoint, drawn)
+
+    draws = f"{args.repeat} draw{'s' * (args.repeat > 1)}"
+    print(f"\n{count_frames(own, dataset)}, {args.n_sample} samples, mean of {draws}")
+    shown = summary[[*SHOWN, "RMSE_std"] if args.repeat > 1 else SHOWN]
+    print(format_table(shown.reset_index().to_dict("records")))
+    print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")
 
 
 def describe(checkpoint: Checkpoint, args: EvalConfig) -> None:
-    """Say what was found in the file and what will be run."""
+    """Print what was found in the file and what will be run."""
     print(f"{checkpoint.path}: {checkpoint.kind} checkpoint, {args.model} {args.arch}", end="")
     print(f", epoch {checkpoint.epoch}" if checkpoint.epoch else "")
-    if args.refine == "cspn":
-        print(f"propagation: {args.cspn_step} steps, {args.cspn_norm_type}, {args.cspn_anchor}")
-    else:
-        print(f"propagation: {args.refine}")
+    settings = f"{args.cspn_step} steps, {args.cspn_norm_type}, {args.cspn_anchor}"
+    print(f"propagation: {settings if args.refine == 'cspn' else args.refine}")
+    if checkpoint.kind == "weights-only":
+        print("the file holds no settings: those above are the flags' or their defaults")
     if checkpoint.dropped:
         print(f"dropped {len(checkpoint.dropped)} tensors that the published network never uses:")
         print("  " + ", ".join(checkpoint.dropped))
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, lower="try a smaller --batch_size_eval or --num_workers", processes=True)

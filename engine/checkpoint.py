@@ -3,14 +3,9 @@
 A file of this project holds `format`, `args` (the run's settings), `epoch`, `scores` and `model`;
 `last.pth` also holds all that `engine.training` needs to go on. A published `best_model.pth` is a
 bare state dict; it is recognised and converted.
-
-PyTorch stores a file as an archive whose records carry checksums, but does not look at them when
-it loads. They are looked at here, so a file that a bad disk or transfer has altered is refused.
 """
 
-import pickle
-import warnings
-import zipfile
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,9 +13,19 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from engine.errors import CheckpointError
+from engine.config import NetworkConfig
+from engine.errors import CheckpointError, OptionError
 from engine.files import replace_file
-from models import convert_released_state_dict, dead_released_keys, is_released_state_dict
+from engine.safe_load import safe_load
+from models import (
+    DepthCompletionNet,
+    build_model,
+    convert_released_state_dict,
+    dead_released_keys,
+    export_released_state_dict,
+    is_released_state_dict,
+)
+from models.spn import SPN
 
 FORMAT = "cspn-depth 1"
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -39,14 +44,22 @@ _TRAINING_PARTS = {
     "rng": dict,
 }
 
+# Where training scripts put a state dict in the file they save, and what wrappers of a network put
+# before its keys.
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
+# Channels of the network's heads, a coarse depth and the guidance -> what refines the depth.
+_HEADS = {1: {"refine": "none"}, 1 + SPN.guidance_channels: {"refine": "spn"}}
+_HEADS |= {size**2: {"refine": "cspn", "cspn_kernel_size": size} for size in (3, 5, 7)}
+
 
 @dataclass
 class Checkpoint:
     """A file's content in this project's terms.
 
     model: parameter name -> tensor, for `load_state_dict(..., strict=True)`.
-    args: the run's settings by flag name; for a published file what can be told from it.
-    kind: "this project's" or "published".
+    args: the run's settings by flag name; for a file without them what its weights tell.
+    kind: "this project's", "published", or "weights-only" for a state dict of this network.
     dropped: keys of a published file that nothing reads.
     training: optimiser, schedule and random states; empty where the file holds weights alone.
     """
@@ -73,12 +86,35 @@ def save_checkpoint(path: Path, state: dict, *, keep_as: Path | None = None) -> 
     save_file(path, {"format": FORMAT, **state}, keep_as=keep_as)
 
 
-def save_file(path: Path, content: dict, *, keep_as: Path | None = None) -> None:
-    """`torch.save` to `path`, which never holds half a file."""
+def save_released(path: Path, model: nn.Module) -> int:
+    """Write the weights under the release's names as a bare state dict without its dead layers, in
+    the format that PyTorch 0.4 reads; return the number of tensors.
+
+    Raises:
+        OptionError: the network has no released form.
+        OSError: it could not be written.
+    """
+    try:
+        state = export_released_state_dict(model.state_dict())
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(path, state, legacy=True)
+    return len(state)
+
+
+def save_file(
+    path: Path, content: dict, *, keep_as: Path | None = None, legacy: bool = False
+) -> None:
+    """`torch.save` to `path`, which never holds half a file.
+
+    Args:
+        legacy: write PyTorch's format before 1.6, a sequence of pickles in place of an archive.
+    """
 
     def write(stream: BinaryIO) -> None:
         try:
-            torch.save(content, stream)
+            torch.save(content, stream, _use_new_zipfile_serialization=not legacy)
         except RuntimeError as error:
             # The archive writer reports a disk that is full in words of its own.
             if isinstance(error.__context__, OSError):
@@ -105,38 +141,69 @@ def find_checkpoint(path: Path, names: tuple[str, ...] = ("best_model.pth", "las
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of this project or of the authors; nothing in the file is executed.
+    """Read a checkpoint of this project or of the authors, or weights alone; nothing in the file
+    is executed.
+
+    Weights alone are a state dict of `build_model`'s network, as `torch.save(model.state_dict())`
+    writes it: bare or under "state_dict", "model" or the like, with or without the prefixes of
+    DataParallel and `torch.compile`.
 
     Raises:
         CheckpointError: unreadable, holding more than tensors and builtins, or unknown.
     """
-    state = _read(path)
+    state = safe_load(path)
     if not isinstance(state, dict) or not state:
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a checkpoint")
-
     if state.get("format") == FORMAT:
         return _own_checkpoint(path, state)
-    if "format" in state:
+    if isinstance(state.get("format"), str):
         raise CheckpointError(f"{path} has format {state['format']!r}, expected {FORMAT!r}")
-    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise CheckpointError(f"{path} is neither this project's checkpoint nor a state dict")
-    if not is_released_state_dict(state):
+
+    named = _state_dict(path, state)
+    _check_tensors(path, named)
+    model = {_WRAPPERS.sub("", key): value for key, value in named.items()}
+    if len(model) < len(named):
+        raise CheckpointError(f"{path} holds weights twice, with and without a prefix")
+    if is_released_state_dict(model):
+        dead = set(dead_released_keys(model))
+        dropped = [key for key in named if _WRAPPERS.sub("", key) in dead]
+        try:
+            model = convert_released_state_dict(model)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        return Checkpoint(path, model, _released_args(path, model), "published", dropped=dropped)
+    if not {"encoder.conv2.weight", "decoder.heads.weight"} <= model.keys():
         raise CheckpointError(
-            f"{path} is a state dict of another network than the published one; its first key is "
-            f"{next(iter(state))}"
+            f"{path} is a state dict of another network than this project's or the published one; "
+            f"its first key is {next(iter(named))}"
         )
-    _check_tensors(path, state)
-    try:
-        model = convert_released_state_dict(state)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return Checkpoint(
-        path=path,
-        model=model,
-        args=_released_args(path, model),
-        kind="published",
-        dropped=dead_released_keys(state),
-    )
+    return Checkpoint(path, model, _own_args(path, model), "weights-only")
+
+
+def _state_dict(path: Path, state: dict) -> dict[str, Tensor]:
+    """The named tensors of a file: itself, or what it holds under one of the usual keys."""
+    inner = next((state[key] for key in _CONTAINERS if isinstance(state.get(key), dict)), None)
+    if inner:
+        return _state_dict(path, inner)
+    if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        return state
+    raise CheckpointError(f"{path} is neither this project's checkpoint nor a state dict")
+
+
+def _own_args(path: Path, model: dict[str, Tensor]) -> dict:
+    """What the shapes of this project's weights tell; all else is the flags' default."""
+    channels = model["decoder.heads.weight"].shape[1]
+    if channels not in _HEADS:
+        raise CheckpointError(
+            f"{path}: decoder.heads.weight has {channels} output channels, expected one of "
+            + ", ".join(map(str, _HEADS))
+        )
+    return {"arch": _arch(model)} | _HEADS[channels]
+
+
+def _arch(model: dict[str, Tensor]) -> str:
+    width = model["encoder.conv2.weight"].shape[:1]
+    return "resnet50" if width == (2048,) else "resnet18"
 
 
 def _own_checkpoint(path: Path, state: dict) -> Checkpoint:
@@ -171,54 +238,23 @@ def _check_tensors(path: Path, model: dict) -> None:
             raise CheckpointError(f"{path}: {key} holds NaN or infinite values")
 
 
-def _read(path: Path) -> object:
-    """What the file holds, its checksums compared, nothing in it executed."""
-    with path.open("rb") as stream:  # a file that may not be read says so itself
-        is_archive = stream.read(2) == b"PK"
-    try:
-        if is_archive:
-            _compare_checksums(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a strange file makes PyTorch wonder about
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of tensors and plain values, which is all that is loaded"
-        ) from error
-    except Exception as error:  # a damaged file can make its reader fail in any way
-        raise CheckpointError(f"{path} is truncated or not a checkpoint") from error
-
-
-def _compare_checksums(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        # PyTorch never compresses; a small file that unpacks to terabytes would have to.
-        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-            raise CheckpointError(f"{path} holds compressed records, which PyTorch never writes")
-        altered = archive.testzip()
-    if altered is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of its part {altered} differs")
-
-
 def _released_args(path: Path, model: dict[str, Tensor]) -> dict:
     """What a published file tells: the architecture by its width, the norm by its folder."""
-    width = model.get("encoder.conv2.weight")
-    if width is None:
+    if "encoder.conv2.weight" not in model:
         raise CheckpointError(f"{path} lacks conv2.weight, which the published network has")
-    resnet50 = width.shape[0] == 2048
+    arch = _arch(model)
     folder = path.resolve().parent.name
     positive = folder.startswith("nyu_pretrain_cspn") and "8norm" not in folder
     return {
-        "arch": "resnet50" if resnet50 else "resnet18",
-        "data_set": "nyudepth" if resnet50 else "kitti",
+        "arch": arch,
+        "data_set": "nyudepth" if arch == "resnet50" else "kitti",
         "model": "cspn_unet",
         "cspn_norm_type": "8sum_abs" if positive else "8sum",
     }
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Fill `model` strictly.
+    """Fill `model` with the checkpoint's weights, every key of both.
 
     Raises:
         CheckpointError: a key or shape differs; the sentence names the first.
@@ -234,3 +270,19 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"first {key}, expected {shapes[0]}, got {shapes[1]}"
         )
     model.load_state_dict(theirs)
+
+
+def load_network(
+    checkpoint: Checkpoint, settings: NetworkConfig, device: torch.device
+) -> DepthCompletionNet:
+    """Return the network that `settings` describe, with the checkpoint's weights, on `device`.
+
+    Raises:
+        CheckpointError: the weights are another network's, or the settings no network's.
+    """
+    try:
+        model = build_model(**settings.model_options())
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path}: its settings are wrong: {error}") from error
+    load_weights(model.to(device), checkpoint)
+    return model

@@ -11,6 +11,7 @@ Also here: batch normalisation whose statistics are those of the whole batch, ov
 import contextlib
 import os
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,9 @@ from engine.errors import OptionError
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")
 # A process that waits this long for the others takes them for dead.
 TIMEOUT = timedelta(minutes=30)
+
+
+T = TypeVar("T")
 
 
 def start(device: torch.device) -> torch.device:
@@ -103,13 +107,13 @@ def any_rank(*flags: bool, device: torch.device) -> list[bool]:
     return (all_reduce_sum(torch.tensor(flags, dtype=torch.int32, device=device)) > 0).tolist()
 
 
-def all_gather(rows: list) -> list[list]:
-    """Every process's list, by rank, in every process."""
+def all_gather(value: T) -> list[T]:
+    """Return every process's value (plain values, lists, dicts), by rank, in every process."""
     if world_size() == 1:
-        return [rows]
-    lists: list[list] = [[] for _ in range(world_size())]
-    dist.all_gather_object(lists, rows)
-    return lists
+        return [value]
+    values: list = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def wrap_ddp(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) -> nn.Module:

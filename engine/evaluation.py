@@ -4,10 +4,12 @@ import itertools
 import math
 from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from dataloaders import DepthDataset
 from engine import distributed
 from engine.errors import RunError
 from engine.metrics import METRICS, depth_metrics, measured_pixels
@@ -95,6 +97,33 @@ def mean_scores(rows: list[dict[str, float | str]]) -> dict[str, float]:
 def with_ground_truth(rows: list[dict]) -> list[dict]:
     """Return the rows of `evaluate` that have scores."""
     return [row for row in rows if not math.isnan(row["MSE"])]
+
+
+def summarize(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return, per method, the mean of each metric over the images that have ground truth, then
+    over the seeds, and as `<metric>_std` the deviation over the seeds (NaN for one seed).
+
+    Args:
+        scores: rows of `evaluate` with columns `method` and `seed`.
+    """
+    per_seed = scores.groupby(["method", "seed"], sort=False)[list(METRICS)].mean()
+    repeats = per_seed.groupby("method", sort=False)
+    return repeats.mean().join(repeats.std().add_suffix("_std"))
+
+
+def count_frames(scores: pd.DataFrame, dataset: DepthDataset) -> str:
+    """Return in words how many frames of `dataset` were scored: all but those without ground truth.
+
+    Args:
+        scores: rows of `evaluate` for one method, of one or more seeds.
+    """
+    total = len(dataset)
+    scored = int(scores["RMSE"].notna().sum()) * total // len(scores)
+    if scored == total:
+        return f"{total} frame{'s' * (total > 1)} of {dataset.root}"
+    have = "has" if total - scored == 1 else "have"
+    frames = f"{scored} of {total} frames of {dataset.root}"
+    return f"{frames} ({total - scored} {have} no ground truth)"
 
 
 def best_and_worst(rows: list[dict], count: int) -> tuple[list[dict], list[dict]]:

@@ -18,7 +18,7 @@ import torch
 import torchvision
 
 from engine.errors import OptionError, RunError
-from engine.files import replace_text
+from engine.files import replace_text, write_csv
 
 try:
     import fcntl
@@ -135,7 +135,7 @@ class RunFolder:
     def write_rows(self, table: str, rows: list[dict]) -> None:
         """Write all rows of `<table>.csv`, whole or not at all."""
         if rows:
-            replace_text(self.path / f"{table}.csv", _csv_text(rows))
+            write_csv(self.path / f"{table}.csv", pd.DataFrame(rows))
         else:
             (self.path / f"{table}.csv").unlink(missing_ok=True)
 
@@ -149,17 +149,6 @@ def _append_line(path: Path, line: str) -> None:
             if stream.read(1) != b"\n":
                 line = "\n" + line
         stream.write(line.encode() + b"\n")
-
-
-def _csv_text(rows: list[dict]) -> str:
-    return pd.DataFrame(rows).to_csv(
-        index=False, float_format="%.6g", na_rep="nan", lineterminator="\n"
-    )
-
-
-def write_table(path: Path, rows: list[dict]) -> None:
-    """Write dicts of equal keys as a CSV file, whole or not at all."""
-    replace_text(path, _csv_text(rows))
 
 
 def format_table(rows: list[dict]) -> str:

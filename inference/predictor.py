@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from dataloaders import DATA_SETS, RGB_ENCODINGS, DataError
 from dataloaders.hdf5 import MAX_VALUES
@@ -27,12 +27,12 @@ from engine.checkpoint import (
     CheckpointError,
     find_checkpoint,
     load_checkpoint,
-    load_weights,
+    load_network,
 )
 from engine.errors import OptionError
 from engine.precision import use_exact_float32
 from inference.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
-from models import DepthCompletionNet, build_model
+from models import DepthCompletionNet
 from models.network import MIN_SIZE
 
 RESIZES = ("training", "none")
@@ -238,22 +238,6 @@ class Predictor:
         if self.model.refinement is not None:
             depth = self.model.refinement(guidance, coarse_depth, batch[:, 3:4])
         return torch.cat((depth, coarse_depth), dim=1)[0].float().cpu().numpy()
-
-
-def load_network(
-    checkpoint: Checkpoint, settings: config.NetworkConfig, device: torch.device
-) -> nn.Module:
-    """The network that `settings` describe, with the checkpoint's weights, on `device`.
-
-    Raises:
-        CheckpointError: the weights are another network's, or the settings no network's.
-    """
-    try:
-        model = build_model(**settings.model_options())
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.path}: its settings are wrong: {error}") from error
-    load_weights(model.to(device), checkpoint)
-    return model
 
 
 def _resize_dense(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

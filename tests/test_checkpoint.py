@@ -1,6 +1,7 @@
 """Checkpoints: round trips, published files, and files that are broken or hostile."""
 
 import pickle
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from engine.checkpoint import (
     load_checkpoint,
     load_weights,
     save_checkpoint,
+    save_released,
 )
 from engine.training import random_states, set_random_states
 from models import build_model
@@ -138,3 +140,94 @@ def test_random_states_are_restored():
     assert torch.equal(draws[0], again[0])
     assert np.array_equal(draws[1], again[1])
     assert draws[2] == again[2]
+
+
+def wrapped(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.module."])
+@pytest.mark.parametrize("container", [(), ("state_dict",), ("model",), ("state_dict", "model")])
+def test_weights_saved_the_usual_way_load(prefix, container, tmp_path):
+    model = build_model("resnet18", cspn_kernel_size=5)
+    content = wrapped(model.state_dict(), prefix)
+    for key in container:
+        content = {"epoch": 3, "optimizer": {"lr": 0.1}, key: content}
+    torch.save(content, tmp_path / "weights.pth")
+    checkpoint = load_checkpoint(tmp_path / "weights.pth")
+    assert checkpoint.kind == "weights-only" and not checkpoint.training
+    assert checkpoint.args == {"arch": "resnet18", "refine": "cspn", "cspn_kernel_size": 5}
+    load_weights(build_model("resnet18", cspn_kernel_size=5), checkpoint)
+
+
+def test_a_compiled_part_of_a_network_loads_and_the_architecture_is_told_by_its_shapes(tmp_path):
+    for options in ({"refine": "none"}, {"refine": "spn"}, {"refine": "cspn"}):
+        state = build_model("resnet18", **options).state_dict()
+        state = {key.replace("encoder.", "encoder._orig_mod."): v for key, v in state.items()}
+        torch.save(state, tmp_path / "weights.pth")
+        args = load_checkpoint(tmp_path / "weights.pth").args
+        assert args["refine"] == options["refine"] and args["arch"] == "resnet18"
+
+
+def test_the_published_names_load_with_any_prefix(tmp_path):
+    state = golden_state_dict("resnet18", dead=True)
+    torch.save({"state_dict": wrapped(state, "module._orig_mod.")}, tmp_path / "weights.pth")
+    checkpoint = load_checkpoint(tmp_path / "weights.pth")
+    assert checkpoint.kind == "published"
+    assert "module._orig_mod.conv3.weight" in checkpoint.dropped
+
+
+def test_what_is_taken_for_a_checkpoint_gets_a_true_sentence(tmp_path):
+    import safetensors.torch
+
+    path = tmp_path / "weights.pth"
+    layer = torch.nn.Conv2d(1, 1, 1)
+
+    def export():
+        torch.export.save(
+            torch.export.export(layer, (torch.zeros(1, 1, 2, 2),)), tmp_path / "p.pt2"
+        )
+        (tmp_path / "p.pt2").replace(path)
+
+    def arrays():
+        np.savez(tmp_path / "a.npz", a=np.zeros(2))
+        (tmp_path / "a.npz").replace(path)
+
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    for write, sentence in (
+        (lambda: torch.jit.script(layer).save(path), "TorchScript program"),
+        (lambda: torch.save(layer, path), r"pickled torch\.nn\.modules\.conv\.Conv2d too"),
+        (lambda: torch.save({"args": Namespace(), "model": {}}, path), "argparse.Namespace"),
+        (lambda: safetensors.torch.save_file(layer.state_dict(), path), "a safetensors file"),
+        (export, "program of torch.export"),
+        (arrays, "archive of NumPy arrays"),
+        (lambda: path.write_text(pointer), "pointer of Git LFS"),
+        (lambda: path.write_text("<!DOCTYPE html><html>"), "a web page"),
+        (lambda: torch.save(layer.state_dict(), path), "state dict of another network"),
+        (lambda: torch.save({"state_dict": {"a": 1}}, path), "nor a state dict"),
+    ):
+        write()
+        with pytest.raises(CheckpointError, match=sentence):
+            load_checkpoint(path)
+
+
+def test_memory_that_runs_out_while_reading_is_not_a_damaged_file(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "c.pth", {"args": {}, "epoch": 1, "model": {"a": torch.ones(1)}})
+
+    def load(*args, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        load_checkpoint(tmp_path / "c.pth")
+
+
+def test_exported_released_weights_are_in_the_format_of_pytorch_0_4(tmp_path):
+    path = tmp_path / "released.pth"
+    assert save_released(path, build_model("resnet18")) > 100
+    with path.open("rb") as stream:  # three pickles of protocol 2 precede the state dict
+        assert stream.read(2) == b"\x80\x02"
+        stream.seek(0)
+        assert pickle.load(stream) == 0x1950A86A20F9469CFC6C  # PyTorch's magic number
+        assert pickle.load(stream) == 1001
+    assert load_checkpoint(path).kind == "published"

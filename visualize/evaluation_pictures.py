@@ -9,6 +9,7 @@ from torch.utils.data import default_collate
 
 from cspn import CSPN
 from dataloaders import DepthDataset
+from engine import distributed
 from engine.evaluation import best_and_worst, evaluate
 from visualize.influence import affinity_picture
 from visualize.pictures import result_strip, save_depth_png
@@ -59,8 +60,10 @@ class Illustrator:
     ) -> None:
         """Draw the `count` best and worst images of `rows`, what `evaluate` scored `dataset` by."""
         best, worst = best_and_worst(rows, count)
-        names = {row["name"] for row in [*best, *worst]} - set(self.drawn.values())
+        drawn = {name for part in distributed.all_gather(self.drawn) for name in part.values()}
+        names = {row["name"] for row in [*best, *worst]} - drawn
         places = [frame.relative_to(dataset.root).as_posix() for frame in dataset.frames]
         self.wanted = [index for index, name in enumerate(places) if name in names]
+        self.wanted = self.wanted[distributed.rank() :: distributed.world_size()]
         batches = [default_collate([dataset[index]]) for index in self.wanted]
         evaluate(self.model, batches, device, amp=amp, on_batch=self, label="pictures")
