@@ -129,7 +129,7 @@ def score(
             tables.append(pd.DataFrame(rows).assign(method=name, seed=seed))
             if draw:
                 draw.draw_extremes(dataset, rows, device, args.amp, min(wanted, EXTREMES))
-                drawn = dict(ChainMap(*distributed.all_gather(draw.drawn)))
+                drawn = dict(sorted(ChainMap(*distributed.all_gather(draw.drawn)).items()))
     if not distributed.is_main():
         return
 
