@@ -29,8 +29,8 @@ from torchvision.transforms import functional as TF
 from benchmarks.plain import training_item_plain
 from benchmarks.timing import RESULTS, describe
 from dataloaders import NYUDepthDataset, make_loader
+from dataloaders.hdf5 import write_frame
 from dataloaders.pillow_exact.jit import HAS_NUMBA
-from sample_data import write_frame
 from sample_data.rooms import render_frame
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

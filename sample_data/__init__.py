@@ -1,21 +1,7 @@
-"""What the sample sets share: their description, frame files, process pool and command line.
+"""Sample sets: folders of ray-cast frames in a published HDF5 layout, written by this project.
 
-A sample set is a folder of rendered frames in a published HDF5 layout. A frame depends on the
-seed, its split and its index only, so any number of workers writes the same data, and what an
-interruption left out is made by the next run.
+`rooms` and `streets` hold what is theirs; the modules here what they have in common: solids,
+textures, scenes, cameras and ray casting, then the description, files and command of a set. A
+frame depends on the seed, its split and its index only, so any number of workers writes the same
+data, and what an interruption left out is made by the next run.
 """
-
-from sample_data.command import run_command
-from sample_data.files import SampleSetError, contact_sheet, write_frame
-from sample_data.generation import generate
-from sample_data.kinds import SPLITS, SampleSet
-
-__all__ = [
-    "SPLITS",
-    "SampleSet",
-    "SampleSetError",
-    "contact_sheet",
-    "generate",
-    "run_command",
-    "write_frame",
-]

@@ -1,19 +1,18 @@
-"""The command line of a sample set, `python -m dataloaders.<kind>`."""
-
-from __future__ import annotations
+"""The command line of a sample set, `python -m sample_data.rooms` or `sample_data.streets`."""
 
 import argparse
-import sys
-import traceback
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from sample_data.files import SampleSetError, contact_sheet
-from sample_data.generation import generate
-from sample_data.kinds import SampleSet
+from engine.cli import run_script
+from sample_data.sample_set import SampleSet
+
+INTERRUPTED = "Interrupted; the same command goes on where this one stopped."
 
 
 def parse_args(kind: SampleSet, argv: list[str] | None = None) -> argparse.Namespace:
-    """Flags of the command."""
+    """Return the flags of the command."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {kind.package}",
         description=f"Makes a set of {kind.name} in the layout of {kind.layout}.",
@@ -21,61 +20,36 @@ def parse_args(kind: SampleSet, argv: list[str] | None = None) -> argparse.Names
     )
     add = parser.add_argument
     add("--root", required=True, metavar="DIR", help="folder of the set, new or made by this")
-    add(
-        "--n_train",
-        type=int,
-        default=None,
-        help=f"train frames (default: as begun, {kind.n_train} in a new folder)",
-    )
-    add(
-        "--n_val",
-        type=int,
-        default=None,
-        help=f"val frames, {kind.val_frames_per_scene} a scene "
-        f"(default: as begun, {kind.n_val} in a new folder)",
-    )
-    add(
-        "--frames_per_scene",
-        type=int,
-        default=kind.frames_per_scene,
-        help="train frames a scene (default %(default)s)",
-    )
-    add("--seed", type=int, default=0, help="seed of the whole set (default 0)")
-    add("--workers", type=int, default=None, help="processes (default: one a CPU core)")
-    add(
-        "--contact_sheet", metavar="PATH", help="also write an overview picture, PNG (default none)"
-    )
+    begun = "default: as begun, {} in a new folder"
+    for name, default, text in (
+        ("n_train", None, f"train frames ({begun.format(kind.n_train)})"),
+        ("n_val", None, f"val frames, {kind.val_frames_per_scene} a scene "
+                        f"({begun.format(kind.n_val)})"),
+        ("frames_per_scene", kind.frames_per_scene, "train frames a scene (default %(default)s)"),
+        ("seed", 0, "seed of the whole set (default %(default)s)"),
+        ("workers", None, "processes (default: one a CPU core)"),
+    ):  # fmt: skip
+        add(f"--{name}", type=int, default=default, help=text)
+    add("--contact_sheet", metavar="PATH", help="also write an overview, PNG (default none)")
     add("--debug", action="store_true", help="full traceback on errors (default off)")
     return parser.parse_args(argv)
 
 
-def run_command(kind: SampleSet, argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0 done, 2 refused, 130 interrupted."""
-    args = parse_args(kind, argv)
-    root = Path(args.root)
-    try:
-        made = generate(
-            kind,
-            root,
-            n_train=args.n_train,
-            n_val=args.n_val,
-            frames_per_scene=args.frames_per_scene,
-            seed=args.seed,
-            workers=args.workers,
-        )
-        counts = [len(list(root.glob(f"{split}/*/*.h5"))) for split in ("train", "val")]
-        print(f"{root}: {made} frames written, now {counts[0]} train and {counts[1]} val")
-        if args.contact_sheet:
-            contact_sheet(kind, root, args.contact_sheet)
-            print(f"{args.contact_sheet}: contact sheet")
-    except KeyboardInterrupt:
-        if args.debug:
-            traceback.print_exc()
-        print("Interrupted; the same command goes on where this one stopped.", file=sys.stderr)
-        return 130
-    except (SampleSetError, OSError) as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main(kind: SampleSet, argv: list[str] | None = None) -> None:
+    """Make the missing frames of a set, and a contact sheet if asked for."""
+    flags = vars(parse_args(kind, argv))
+    root, sheet, _ = Path(flags.pop("root")), flags.pop("contact_sheet"), flags.pop("debug")
+    made = kind.generate(root, **flags)
+    counts = [len(list(root.glob(f"{split}/*/*.h5"))) for split in ("train", "val")]
+    print(f"{root}: {made} frames written, now {counts[0]} train and {counts[1]} val")
+    if sheet:
+        # Imported here, since its libraries take longer to load than a frame to render.
+        from sample_data.contact_sheet import contact_sheet
+
+        contact_sheet(kind, root, sheet)
+        print(f"{sheet}: contact sheet")
+
+
+def run(kind: SampleSet) -> NoReturn:
+    """Run the command and end the process: 0 done, 2 refused, 130 interrupted."""
+    run_script(partial(main, kind), interrupted=INTERRUPTED)

@@ -10,9 +10,8 @@ import pytest
 from conftest import write_frames
 
 from dataloaders import DataError
-from dataloaders.hdf5 import read_frame
+from dataloaders.hdf5 import read_frame, write_frame
 from engine.cli import exit_code
-from sample_data import write_frame
 from tools import repack
 
 

@@ -2,24 +2,31 @@
 
 import json
 import time
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
 
-import sample_data as sample_sets
-from sample_data import rooms
-from sample_data.rooms import ROOMS, generation, render, shade, shapes
-from sample_data.rooms.pose import camera_at
-from sample_data.rooms.scene import Light, Materials, Scene, sample_scene
-from sample_data.rooms.textures import SIZE, Atlas
+from dataloaders.hdf5 import write_frame
+from engine.cli import exit_code
+from sample_data import command, render, rooms, shapes
+from sample_data import sample_set as set_module
+from sample_data.contact_sheet import contact_sheet
+from sample_data.rooms import ROOMS, fittings, furniture, generation, light
+from sample_data.rooms import scene as room_scene
+from sample_data.rooms.plan import Plan
+from sample_data.rooms.scene import Light, Room, sample_scene
+from sample_data.rooms.view import camera_at
+from sample_data.scene import Materials
+from sample_data.textures import SIZE, Atlas
 
 TRAIN, VAL = 4, 2
 FRAMES_PER_SCENE = 2
 
 
 def main(argv):
-    return sample_sets.run_command(ROOMS, argv)
+    return exit_code(partial(command.main, ROOMS), argv, interrupted=command.INTERRUPTED)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +58,9 @@ def empty_room(shapes=(), size=(6.0, 5.0, 3.0)):
     white = np.full((SIZE, SIZE, 3), 255, np.uint8)
     column = np.ones(1, np.float32)
     materials = Materials(column, 0 * column, 0 * column, column, Atlas({0: white}))
-    light = Light(np.array([3.0, 2.5, 2.9]), np.full(3, 4.0, np.float32))
-    ambient = np.full(3, 0.2, np.float32)
-    zones = [(0.0, 0.0, size[0], size[1])]
-    return Scene(np.array(size), (0,) * 6, list(shapes), zones, [light], ambient, materials)
+    lamp = Light(np.array([3.0, 2.5, 2.9]), np.full(3, 4.0, np.float32))
+    options = {"lights": [lamp], "ambient": np.full(3, 0.2, np.float32)}
+    return Room(np.array(size), (0,) * 6, list(shapes), materials, **options)
 
 
 def test_files_have_the_layout_of_nyu(sample_set):
@@ -136,7 +142,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(h5py.Group, "create_dataset", full)
     with pytest.raises(OSError, match="no space"):
-        sample_sets.write_frame(tmp_path / "1.h5", np.zeros((3, 4, 4), np.uint8), np.ones((4, 4)))
+        write_frame(tmp_path / "1.h5", np.zeros((3, 4, 4), np.uint8), np.ones((4, 4)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +150,7 @@ def test_an_interrupt_ends_with_a_sentence(tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample_sets.generation, "_make", interrupt)
+    monkeypatch.setattr(set_module, "_make", interrupt)
     assert main(["--root", str(tmp_path / "set"), "--workers", "1"]) == 130
     assert "Interrupted" in capsys.readouterr().err
     assert (tmp_path / "set" / ROOMS.manifest).is_file()
@@ -180,15 +186,46 @@ def test_a_damaged_manifest_and_bad_numbers_are_refused(tmp_path, capsys):
 
 
 def test_contact_sheet_is_a_png(sample_set, tmp_path):
-    sample_sets.contact_sheet(ROOMS, sample_set, tmp_path / "sheets" / "sheet.png")
+    contact_sheet(ROOMS, sample_set, tmp_path / "sheets" / "sheet.png")
     assert (tmp_path / "sheets" / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_many_families_of_furniture_occur():
-    scenes = [sample_scene(0, 0, number) for number in range(6)]
-    seen = set.union(*(scene.families() for scene in scenes))
-    assert {"box", "table", "shelf", "cylinder", "sphere", "slope", "chair", "lamp"} <= seen
-    assert min(len(scene.families()) for scene in scenes) >= 6
+def test_many_kinds_of_furniture_occur(monkeypatch):
+    """Which builders' pieces find a spot, by the name in a room's table or module."""
+    placed, put = [], Plan._put
+
+    def recording_put(plan, piece, *args):
+        done = put(plan, piece, *args)
+        if done:
+            placed.append(made[id(piece)])
+        return done
+
+    made = {}
+
+    def recorded(build):
+        def builder(kit):
+            piece = build(kit)
+            made[id(piece)] = build.__name__
+            pieces.append(piece)  # kept, so that no other gets its id
+            return piece
+
+        return builder
+
+    pieces = []
+    monkeypatch.setattr(Plan, "_put", recording_put)
+    for table in ("ALONG_WALLS", "LOOSE"):
+        monkeypatch.setattr(room_scene, table, [recorded(f) for f in getattr(room_scene, table)])
+    monkeypatch.setattr(furniture, "table_with_chairs", recorded(furniture.table_with_chairs))
+    for name in ("door", "window", "pictures", "wall_board"):
+        monkeypatch.setattr(fittings, name, recorded(getattr(fittings, name)))
+    kinds = []
+    for number in range(6):
+        placed.clear()
+        sample_scene(0, 0, number)
+        kinds.append(set(placed))
+    wanted = {"crates", "table", "shelf", "cylinders", "balls", "slope", "chair", "floor_lamp"}
+    assert wanted <= set.union(*kinds)
+    assert min(len(kind) for kind in kinds) >= 6
 
 
 def test_a_wall_seen_squarely_has_one_depth():
@@ -209,7 +246,7 @@ def test_a_floor_follows_the_pinhole_model():
 def test_a_sphere_has_the_depth_of_its_equation(yaw, pitch, roll):
     camera = camera_at(np.array([3.0, 2.5, 1.5]), yaw, pitch, roll)
     centre = camera.position + camera.axes @ np.array([0.1, -0.05, 1.6])
-    ball = shapes.ellipsoid(tuple(centre), (0.3, 0.3, 0.3), 0, "sphere")
+    ball = shapes.ellipsoid(tuple(centre), (0.3, 0.3, 0.3), 0)
     hits = render.cast(empty_room([ball]), camera)
     ball_pixels = hits.surface // shapes.FACES == 1
     u, v = np.meshgrid(camera.u.astype(float), camera.v.astype(float))
@@ -226,8 +263,8 @@ def test_a_sphere_has_the_depth_of_its_equation(yaw, pitch, roll):
 
 def test_a_cylinder_and_a_box_have_their_front_where_they_should():
     camera = camera_at(np.array([1.0, 2.5, 1.2]), 0.0, 0.0, 0.0)
-    tube = shapes.frustum((3.0, 2.5, 0.0), (0.25, 0.25), 2.0, 0, "cylinder")
-    crate = shapes.box((3.0, 1.5, 1.0), (0.4, 0.5, 2.0), 0, "box")
+    tube = shapes.frustum((3.0, 2.5, 0.0), (0.25, 0.25), 2.0, 0)
+    crate = shapes.box((3.0, 1.5, 1.0), (0.4, 0.5, 2.0), 0)
     depth = render.cast(empty_room([tube, crate]), camera).depth
     column = int(np.argmin(np.abs(camera.u)))
     assert abs(depth[240, column] - 1.75) < 1e-3
@@ -237,8 +274,8 @@ def test_a_cylinder_and_a_box_have_their_front_where_they_should():
 
 def test_a_near_solid_hides_a_far_one_whatever_their_order():
     camera = camera_at(np.array([1.0, 2.5, 1.5]), 0.0, 0.0, 0.0)
-    near = shapes.box((2.5, 2.5, 1.5), (0.2, 0.8, 0.8), 0, "near")
-    far = shapes.box((4.0, 2.5, 1.5), (0.2, 3.0, 2.0), 0, "far")
+    near = shapes.box((2.5, 2.5, 1.5), (0.2, 0.8, 0.8), 0)
+    far = shapes.box((4.0, 2.5, 1.5), (0.2, 3.0, 2.0), 0)
     pictures = [render.cast(empty_room(s), camera) for s in ([near, far], [far, near])]
     assert np.array_equal(pictures[0].depth, pictures[1].depth)
     owner = pictures[0].surface // shapes.FACES
@@ -247,17 +284,17 @@ def test_a_near_solid_hides_a_far_one_whatever_their_order():
 
 def test_a_solid_casts_a_shadow_under_the_lamp():
     camera = camera_at(np.array([0.6, 2.5, 1.8]), 0.0, -0.5, 0.0)
-    plate = shapes.box((3.0, 2.5, 1.9), (0.8, 0.8, 0.05), 0, "plate")
-    light = []
+    plate = shapes.box((3.0, 2.5, 1.9), (0.8, 0.8, 0.05), 0)
+    lit = []
     for solids in ([], [plate]):
         scene = empty_room(solids)
         hits = render.cast(scene, camera)
-        geo = shade.geometry(scene, camera, hits)
-        rgb, _ = shade.shade(scene, geo, hits.depth.shape)
-        x, y, z = (p.reshape(hits.depth.shape) for p in geo.point)
-        light.append((rgb[..., 0], (z < 0.01) & (np.hypot(x - 3, y - 2.5) < 0.5)))
+        seen = render.surfaces(scene, camera, hits)
+        rgb, _ = light.shade(scene, seen, hits.depth.shape)
+        x, y, z = seen.point.reshape(3, *hits.depth.shape)
+        lit.append((rgb[..., 0], (z < 0.01) & (np.hypot(x - 3, y - 2.5) < 0.5)))
         outside = (z < 0.01) & (np.hypot(x - 3, y - 2.5) > 2.2)
-    (open_light, _), (shaded, spot) = light
+    (open_light, _), (shaded, spot) = lit
     assert spot.sum() > 500 and outside.sum() > 500
     assert shaded[spot].max() < 0.6 * open_light[spot].min()
     assert np.allclose(shaded[outside], open_light[outside], rtol=1e-3)
@@ -268,6 +305,6 @@ def test_a_frame_is_rendered_and_written_quickly(tmp_path):
     seconds = []
     for index in range(1, 6):
         start = time.perf_counter()
-        sample_sets.write_frame(tmp_path / f"{index}.h5", *rooms.render_frame(0, "train", index))
+        write_frame(tmp_path / f"{index}.h5", *rooms.render_frame(0, "train", index))
         seconds.append(time.perf_counter() - start)
     assert np.median(seconds) < 1.5

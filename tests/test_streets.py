@@ -4,20 +4,22 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-import sample_data as sample_sets
 from dataloaders import KITTIDepthDataset
-from sample_data import streets
-from sample_data.rooms import shapes
-from sample_data.rooms.render import cast
-from sample_data.rooms.scene import Materials, Scene
-from sample_data.rooms.textures import SIZE, Atlas
-from sample_data.streets import STREETS, foliage, generation, lidar, rig, sunlight
+from dataloaders.hdf5 import write_frame
+from engine.cli import exit_code
+from sample_data import command, shapes, streets
+from sample_data.contact_sheet import contact_sheet
+from sample_data.render import cast
+from sample_data.scene import Materials, Scene
+from sample_data.streets import STREETS, daylight, foliage, generation, lidar, rig
+from sample_data.textures import SIZE, Atlas
 
 TRAIN, VAL = 4, 2
 FRAMES_PER_SCENE = 2
@@ -45,7 +47,7 @@ def plain_scene(solids=()):
     grey = np.full((SIZE, SIZE, 3), 150, np.uint8)
     column = np.ones(1, np.float32)
     materials = Materials(column, 0 * column, 0 * column, column, Atlas({0: grey}))
-    return Scene(np.array([400.0, 400.0, 100.0]), (0,) * 6, list(solids), [], materials=materials)
+    return Scene(np.array([400.0, 400.0, 100.0]), (0,) * 6, list(solids), materials)
 
 
 def plain_rig():
@@ -113,7 +115,7 @@ def test_left_and_right_camera_see_the_same_points_shifted_by_the_disparity(samp
         left, right = (load(sample_set / scene / f"00000-{side}.h5")[1] for side in "LR")
         row, column = np.nonzero(left)
         z = left[row, column]
-        target = np.rint(column - rig.FX * rig.BASELINE / z).astype(int)
+        target = np.rint(column - rig.FOCAL * rig.BASELINE / z).astype(int)
         inside = target >= 2
         row, z, target = row[inside], z[inside], target[inside]
         error = np.full(len(z), np.inf)
@@ -126,7 +128,7 @@ def test_left_and_right_camera_see_the_same_points_shifted_by_the_disparity(samp
 def test_the_left_and_right_pictures_differ_by_parallax_only(sample_set):
     left, right = (load(sample_set / "train/00" / f"00000-{side}.h5") for side in "LR")
     row, column = np.nonzero(left[1])
-    shifted = np.rint(column - rig.FX * rig.BASELINE / left[1][row, column]).astype(int)
+    shifted = np.rint(column - rig.FOCAL * rig.BASELINE / left[1][row, column]).astype(int)
     inside = shifted >= 0
     row, column, shifted = row[inside], column[inside], shifted[inside]
     here = left[0][:, row, column].astype(int)
@@ -173,12 +175,12 @@ def test_a_set_with_other_settings_is_refused(tmp_path, capsys, change):
     contents = {"version": STREETS.version, "seed": 0, "n_train": 0, "n_val": 0}
     contents |= {"frames_per_scene": STREETS.frames_per_scene} | change
     (tmp_path / STREETS.manifest).write_text(json.dumps(contents))
-    assert sample_sets.run_command(STREETS, ["--root", str(tmp_path)]) == 2
+    assert exit_code(partial(command.main, STREETS), ["--root", str(tmp_path)]) == 2
     assert next(iter(change)) in capsys.readouterr().err
 
 
 def test_contact_sheet_is_a_png(sample_set, tmp_path):
-    sample_sets.contact_sheet(STREETS, sample_set, tmp_path / "sheet.png")
+    contact_sheet(STREETS, sample_set, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -214,7 +216,7 @@ def test_traffic_moves_with_its_speed():
 
 def test_a_plain_is_measured_at_its_height_with_two_centimetres_of_noise():
     position, axes = plain_rig().lidar()
-    points = lidar.scan(plain_scene(), position, axes, np.random.default_rng(1))
+    points = lidar.scan(plain_scene(), position, axes, np.random.default_rng(1), np.zeros(1, bool))
     assert len(points) > 20000
     steep = points[np.linalg.norm(points - position, axis=1) < 6]
     # Along the ray the noise is 2 cm; its vertical part is smaller by the height over the range.
@@ -236,19 +238,17 @@ def test_windows_of_the_scanner_lose_no_ray():
         size, yaw = rng.uniform(0.3, 5, 3), rng.uniform(0, 3)
         kind = rng.integers(3)
         if kind == 0:
-            solids.append(shapes.box(tuple(spot), tuple(size), 0, "box", yaw=yaw))
+            solids.append(shapes.box(tuple(spot), tuple(size), 0, yaw=yaw))
         elif kind == 1:
-            solids.append(shapes.ellipsoid(tuple(spot), tuple(size / 2), 0, "ball", yaw=yaw))
+            solids.append(shapes.ellipsoid(tuple(spot), tuple(size / 2), 0, yaw=yaw))
         else:
-            solids.append(
-                shapes.frustum(tuple(spot), (size[0] / 3, size[1] / 4), size[2], 0, "can")
-            )
+            solids.append(shapes.frustum(tuple(spot), (size[0] / 3, size[1] / 4), size[2], 0))
     scene = plain_scene(solids)
     device = lidar.scanner(*plain_rig().lidar(), rng)
     whole = cast(plain_scene(), device).depth
     for solid in solids:
-        origin = list((solid.axes @ (device.position - solid.centre)).astype(np.float32))
-        t, _ = shapes.intersect(solid, origin, device.directions(device.rays(solid.axes)))
+        origin = (solid.axes @ (device.position - solid.centre)).astype(np.float32)
+        t, _ = shapes.intersect(solid, origin[:, None, None], device.rays(solid.axes))
         whole = np.minimum(whole, t)
     assert (whole < 30).mean() > 0.3
     assert np.allclose(cast(scene, device).depth, whole, rtol=1e-5)
@@ -264,22 +264,20 @@ def test_a_point_lands_in_the_pixel_it_came_from_and_the_nearest_stays():
 
 
 def test_a_wall_keeps_the_sun_from_the_ground_behind_it():
-    wall = shapes.box((0.0, 0.0, 2.0), (0.3, 6.0, 4.0), 0, "wall")
+    wall = shapes.box((0.0, 0.0, 2.0), (0.3, 6.0, 4.0), 0)
     sun = np.array([-np.sqrt(0.5), 0.0, np.sqrt(0.5)])
-    x = np.array([-2.0, 1.0, 3.9, 4.4, 2.0], np.float32)
-    y = np.array([0.0, 0.0, 0.0, 0.0, 3.2], np.float32)
-    hidden = np.zeros(5, bool)
-    sunlight._trace([wall], [x, y, np.zeros(5, np.float32)], sun, hidden)
-    assert hidden.tolist() == [False, True, True, False, False]
+    x, y = [-2.0, 1.0, 3.9, 4.4, 2.0], [0.0, 0.0, 0.0, 0.0, 3.2]
+    lit = daylight._is_lit([wall], sun, np.array([x, y, [0.0] * 5], np.float32))
+    assert lit.tolist() == [True, False, False, True, True]
 
 
 def test_leaves_fray_but_never_cover_what_stands_before_them():
-    pole = shapes.frustum((208.0, 201.0, 0.0), (0.1, 0.1), 9.0, 0, "pole")
-    crown = shapes.ellipsoid((215.0, 200.0, 3.0), (2.0, 3.0, 2.5), 1, "tree")
+    pole = shapes.frustum((208.0, 201.0, 0.0), (0.1, 0.1), 9.0, 0)
+    crown = shapes.ellipsoid((215.0, 200.0, 3.0), (2.0, 3.0, 2.5), 1)
     scene = plain_scene([crown, pole])
     hits = cast(scene, plain_rig().camera("L"))
     before = hits.surface.copy() // shapes.FACES
-    foliage.fray(scene, hits, np.array([False, True]), rig.FX, np.random.default_rng(0))
+    foliage.fray(scene, hits, np.array([False, True]), rig.FOCAL, np.random.default_rng(0))
     after = hits.surface // shapes.FACES
     changed = before != after
     assert np.array_equal(before == 2, after == 2)
@@ -292,6 +290,6 @@ def test_a_frame_is_rendered_and_written_quickly(tmp_path):
     seconds = []
     for index in range(1, 4):
         start = time.perf_counter()
-        sample_sets.write_frame(tmp_path / f"{index}.h5", *streets.render_frame(0, "train", index))
+        write_frame(tmp_path / f"{index}.h5", *streets.render_frame(0, "train", index))
         seconds.append(time.perf_counter() - start)
     assert np.median(seconds) < 1.5

@@ -18,11 +18,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataloaders.errors import DataError
-from dataloaders.hdf5 import read_frame
+from dataloaders.hdf5 import is_complete, read_frame, write_frame
 from dataloaders.processes import WorkerError, cores, run_jobs, stopping
 from dataloaders.splits import list_frames
 from engine.cli import run_script
-from sample_data.files import is_complete, write_frame
 
 SPLITS = ("train", "val")
 INTERRUPTED = "Interrupted; the same command goes on where this one stopped."

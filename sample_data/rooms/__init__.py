@@ -10,12 +10,9 @@ of a smaller one, and any number of workers writes the same data. What an interr
 is made by the next run.
 """
 
-from functools import partial
-
-import sample_data as sample_sets
 from sample_data.rooms.generation import ROOMS, frame_path, render_frame
 
 # generate(root, n_train=..., n_val=..., seed=..., workers=...) makes the missing frames of a set.
-generate = partial(sample_sets.generate, ROOMS)
+generate = ROOMS.generate
 
 __all__ = ["ROOMS", "frame_path", "generate", "render_frame"]

@@ -1,9 +1,7 @@
 """The command `python -m sample_data.rooms`."""
 
-import sys
-
-from sample_data import run_command
+from sample_data.command import run
 from sample_data.rooms.generation import ROOMS
 
 if __name__ == "__main__":
-    sys.exit(run_command(ROOMS))
+    run(ROOMS)

@@ -1,23 +1,23 @@
 """Rendering of the frames of a set of sample rooms, and where they are filed."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from sample_data import SPLITS, SampleSet
-from sample_data.rooms import sensor, shade
-from sample_data.rooms.pose import find_view
-from sample_data.rooms.scene import Scene, sample_scene
+from sample_data.render import surfaces
+from sample_data.rooms import sensor
+from sample_data.rooms.light import shade
+from sample_data.rooms.scene import Room, sample_scene
+from sample_data.rooms.view import find_view
+from sample_data.sample_set import SPLITS, SampleSet
 
 TRAIN_FRAMES_PER_SCENE = 8
 VAL_FRAMES_PER_SCENE = 2
 
 
 def frame_path(root: Path, split: str, index: int, frames_per_scene: int) -> Path:
-    """File of a frame: train/room_0000/00001.h5 or val/official/00001.h5, numbered from 1."""
+    """Return the file of a frame, train/room_0000/00001.h5 or val/official/00001.h5."""
     if split == "val":
         return root / "val" / "official" / f"{index + 1:05d}.h5"
     number, frame = divmod(index, frames_per_scene)
@@ -25,38 +25,37 @@ def frame_path(root: Path, split: str, index: int, frames_per_scene: int) -> Pat
 
 
 @lru_cache(maxsize=2)
-def _scene(seed: int, split: str, number: int) -> Scene:
+def _scene(seed: int, split: str, number: int) -> Room:
     return sample_scene(seed, SPLITS[split], number)
 
 
 def render_frame(
     seed: int, split: str, index: int, *, frames_per_scene: int = TRAIN_FRAMES_PER_SCENE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Renders one frame of the set.
+    """Render one frame of the set.
 
     Args:
         seed: seed of the set.
         split: "train" (depth with holes) or "val" (every pixel valid).
         index: number of the frame in its split, from 0.
-        frames_per_scene: frames that share a train room; a val room always has 2.
+        frames_per_scene: frames of one train room; a val room always has 2.
 
     Returns:
         rgb: (3, 480, 640) uint8;
         depth: (480, 640) float32 z-depth along the optical axis, 0.5 to 10 m in whole
         millimetres; 0 means "not measured" and occurs in the train split only.
     """
-    number, frame = divmod(index, ROOMS.share(split, frames_per_scene))
-    scene = _scene(seed, split, number)
+    number, frame = divmod(index, ROOMS.per_scene(split, frames_per_scene))
+    room = _scene(seed, split, number)
     rng = np.random.default_rng([seed, SPLITS[split], number, 2, frame])
-    camera, hits = find_view(scene, rng)
-    shape = hits.depth.shape
-    geo = shade.geometry(scene, camera, hits)
-    light, gloss = shade.shade(scene, geo, shape)
+    camera, hits = find_view(room, rng)
+    depth, shape = hits.depth, hits.depth.shape
+    seen = surfaces(room, camera, hits)
+    light, gloss = shade(room, seen, shape)
     rgb = sensor.expose(light, rng)
-    depth = hits.depth
     if split == "train":
-        infrared = scene.materials.infrared.take(geo.material).reshape(shape)
-        depth = sensor.kinect(depth, geo.facing.reshape(shape), infrared, gloss, rng)
+        infrared = room.materials.infrared.take(seen.material).reshape(shape)
+        depth = sensor.kinect(depth, seen.facing.reshape(shape), infrared, gloss, rng)
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)), sensor.millimetres(depth)
 
 

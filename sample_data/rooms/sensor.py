@@ -1,13 +1,13 @@
 """What a Kinect makes of a perfect picture: colours, noise, borders and missing depth."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
+from sample_data.camera import develop
+
 # Colour and depth of NYU Depth v2 share a pinhole model with about these values at 640 x 480.
 WIDTH, HEIGHT = 640, 480
-FX = FY = 518.86
+FOCAL = 518.86  # [pixels]
 CX, CY = 325.58, 253.74
 NEAREST, FARTHEST = 0.5, 10.0  # [m]
 
@@ -18,7 +18,7 @@ _BASELINE = 0.075
 
 
 def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Camera picture of linear light.
+    """Return the camera picture of linear light.
 
     Args:
         rgb: (H, W, 3) float32 linear radiance, overwritten.
@@ -28,60 +28,26 @@ def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         (H, W, 3) uint8 sRGB with random exposure and white balance, vignetting, soft optics,
         noise and the white border of a few pixels that NYU frames have.
     """
-    height, width = rgb.shape[:2]
     # Mean of the picture after exposure, in linear light: 0.05 is dim, 0.25 bright.
     target = np.exp(rng.uniform(np.log(0.05), np.log(0.22)))
     middle = float(np.mean(np.minimum(rgb[::4, ::4], 4 * np.median(rgb[::4, ::4]))))
-    gain = (
-        target
-        / max(middle, 1e-4)
-        * np.array([rng.uniform(0.88, 1.14), 1.0, rng.uniform(0.82, 1.12)])
-    )
-    out = develop(rgb, gain, rng)
+    tint = np.array([rng.uniform(0.88, 1.14), 1.0, rng.uniform(0.82, 1.12)])
+    out = develop(rgb, target / max(middle, 1e-4) * tint, rng)
     edge = rng.integers(3, 8, 4)
-    out[: edge[0]] = out[height - edge[1] :] = 255
-    out[:, : edge[2]] = out[:, width - edge[3] :] = 255
+    out[: edge[0]] = out[len(out) - edge[1] :] = 255
+    out[:, : edge[2]] = out[:, out.shape[1] - edge[3] :] = 255
     return out
 
 
-def develop(rgb: np.ndarray, gain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 sRGB of linear radiance (H, W, 3), overwritten, times a gain (3,).
-
-    Adds vignetting, soft optics and noise drawn from `rng`.
-    """
-    height, width = rgb.shape[:2]
-    x = np.linspace(-1, 1, width, dtype=np.float32)
-    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    shade = 1 - np.float32(rng.uniform(0.05, 0.2)) * (x * x + y * y) / 2
-    rgb *= shade[..., None] * gain.astype(np.float32)
-    rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.55, 0.8)))
-    # Shot noise grows with the square root of the light, read noise does not depend on it.
-    noise = rng.standard_normal(rgb.shape, dtype=np.float32)
-    level = np.float32(rng.uniform(0.006, 0.02))
-    rgb += noise * (level * np.sqrt(np.maximum(rgb, 0) + np.float32(0.01)))
-    index = np.clip(rgb * 2048, 0, 8191).astype(np.uint16)
-    return _TONE.take(index)
-
-
-def _tone_curve() -> np.ndarray:
-    """(8192,) uint8 display value of linear light 0..4 with a shoulder for highlights."""
-    linear = np.arange(8192) / 2048
-    bent = np.where(linear < 0.6, linear, 0.6 + 0.4 * (1 - np.exp(-(linear - 0.6) / 0.4)))
-    return np.round(255 * np.clip(bent, 0, 1) ** (1 / 2.2)).astype(np.uint8)
-
-
-_TONE = _tone_curve()
-
-
 def millimetres(depth: np.ndarray) -> np.ndarray:
-    """Depth [m] rounded to whole millimetres and kept within the limits; 0 stays 0."""
+    """Return depth [m] rounded to whole millimetres and kept within the limits; 0 stays 0."""
     rounded = np.round(depth.astype(np.float64) * 1000) / 1000
     limited = np.clip(rounded, NEAREST, FARTHEST)
     return np.where(depth > 0, limited, 0).astype(np.float32)
 
 
 def _blotches(rng: np.random.Generator, shape: tuple[int, int], cell: int) -> np.ndarray:
-    """(H, W) float32 smooth noise with standard deviation near 1 and blobs of `cell` pixels."""
+    """Return (H, W) float32 smooth noise of deviation 1 or so with blobs of `cell` pixels."""
     size = (shape[0] // cell + 2, shape[1] // cell + 2)
     coarse = rng.standard_normal(size, dtype=np.float32)
     return 1.5 * cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -94,7 +60,7 @@ def kinect(
     gloss: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Depth as the sensor reports it.
+    """Return depth as the sensor measures it.
 
     Args:
         depth: (H, W) float32 true z-depth [m].
@@ -129,12 +95,12 @@ def kinect(
 
 
 def _occluded(depth: np.ndarray) -> np.ndarray:
-    """Pixels the projector cannot reach, since something nearer stands in between.
+    """Mark pixels the projector cannot reach, since something nearer stands in between.
 
     The projector is to the right, so a point at column x lies at x - f b / z in its picture; a
     point is in shadow if one further right lands on or left of the same column.
     """
-    column = np.arange(depth.shape[1], dtype=np.float32) - np.float32(FX * _BASELINE) / depth
+    column = np.arange(depth.shape[1], dtype=np.float32) - np.float32(FOCAL * _BASELINE) / depth
     reached = np.minimum.accumulate(column[:, ::-1], axis=1)[:, ::-1]
     hidden = np.zeros(depth.shape, np.uint8)
     hidden[:, :-1] = column[:, :-1] > reached[:, 1:] + np.float32(0.3)
@@ -142,7 +108,7 @@ def _occluded(depth: np.ndarray) -> np.ndarray:
 
 
 def _edges(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A band of ragged width along depth discontinuities, where the matching windows fail."""
+    """Mark a band of ragged width along depth discontinuities, where the matching windows fail."""
     square = np.ones((3, 3), np.uint8)
     jump = cv2.dilate(depth, square) - cv2.erode(depth, square) > 0.06 * depth
     # Steep surfaces also differ between neighbours; only a change of slope is an edge.
@@ -154,7 +120,7 @@ def _edges(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _outside(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """The rim the depth camera does not cover after alignment with the colour camera."""
+    """Mark the rim the depth camera does not cover after alignment with the colour camera."""
     height, width = shape
     top, bottom = 42 + rng.integers(-3, 4, 2), 472 + rng.integers(-3, 4, 2)
     left, right = 30 + rng.integers(-4, 5, 2), 608 + rng.integers(-4, 5, 2)

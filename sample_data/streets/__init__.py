@@ -9,12 +9,9 @@ projected into the camera, about 4 % of the pixels; 0 means "not measured". A fr
 seed, its split and its index only, so a larger set begins with the frames of a smaller one.
 """
 
-from functools import partial
-
-import sample_data as sample_sets
 from sample_data.streets.generation import STREETS, frame_path, render_frame
 
 # generate(root, n_train=..., n_val=..., seed=..., workers=...) makes the missing frames of a set.
-generate = partial(sample_sets.generate, STREETS)
+generate = STREETS.generate
 
 __all__ = ["STREETS", "frame_path", "generate", "render_frame"]

@@ -3,16 +3,15 @@
 L lasers, A azimuth steps of one scan; only the sector in front of the cameras is scanned.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from sample_data.rooms.render import Camera, cast
-from sample_data.rooms.scene import Scene
-from sample_data.rooms.shade import geometry
-from sample_data.rooms.shapes import FACES
+from sample_data.camera import Camera
+from sample_data.render import cast, surfaces
+from sample_data.scene import Scene
+from sample_data.shapes import dot
+from sample_data.streets.daylight import is_sky
 
 # Two blocks of 32 lasers [degrees]: a third of a degree apart above, half a degree below.
 ELEVATIONS = np.concatenate([np.linspace(2.0, -8.33, 32), np.linspace(-8.83, -24.9, 32)])
@@ -41,36 +40,40 @@ class Scanner(Camera):
     across: np.ndarray
     down: np.ndarray
 
-    def directions(
-        self, matrix: np.ndarray, rows: slice = slice(None), columns: slice = slice(None)
-    ) -> list[np.ndarray]:
-        """Three (l, a) arrays matrix @ (across, down, 1) for a window of the scan."""
-        across, down = self.across[rows, columns], self.down[rows, columns]
-        return [row[0] * across + row[1] * down + row[2] for row in matrix]
+    def rays(
+        self,
+        frame: np.ndarray | None = None,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> np.ndarray:
+        """Return (3, l, a) float32 ray directions of a window of the scan; see `Camera`."""
+        matrix = self.axes if frame is None else frame @ self.axes
+        a, b, c = matrix.T.astype(np.float32)[:, :, None, None]
+        across, down = self.slopes(rows, columns)
+        return a * across + b * down + c
 
-    def slopes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes of every ray, each (L A,) float32 in row order."""
-        return self.across.ravel(), self.down.ravel()
+    def slopes(
+        self, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the float32 slopes (l, a) of a window of the scan."""
+        return self.across[rows, columns], self.down[rows, columns]
 
     def spans(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Windows of lasers and azimuths that hold all rays between the slopes; see `Camera`."""
-        left = np.searchsorted(self.u, low[:, 0]) - 2
-        right = np.searchsorted(self.u, high[:, 0]) + 2
-        left, right = np.maximum(left, 0), np.minimum(right, len(self.u))
+        """Return windows of lasers and azimuths with all rays between slopes; see `Camera`."""
+        left = np.maximum(np.searchsorted(self.u, low[:, 0]) - 2, 0)
+        right = np.minimum(np.searchsorted(self.u, high[:, 0]) + 2, len(self.u))
         # A row bends: the slope y / z of a laser is its tangent divided by the azimuth's cosine.
-        widest = np.maximum(np.abs(low[:, 0]), np.abs(high[:, 0]))
-        narrowest = np.where(
-            low[:, 0] * high[:, 0] < 0, 0, np.minimum(np.abs(low[:, 0]), np.abs(high[:, 0]))
-        )
+        ends = np.abs([low[:, 0], high[:, 0]])
+        widest, narrowest = ends.max(0), np.where(low[:, 0] * high[:, 0] < 0, 0, ends.min(0))
         cosines = 1 / np.sqrt(1 + np.stack([widest, narrowest]) ** 2)
-        top = np.searchsorted(self.v, (low[:, 1] * cosines).min(0)) - 1
+        top = np.maximum(np.searchsorted(self.v, (low[:, 1] * cosines).min(0)) - 1, 0)
         bottom = np.searchsorted(self.v, (high[:, 1] * cosines).max(0)) + 1
-        top, bottom = np.maximum(top, 0), np.minimum(bottom, len(self.v))
+        bottom = np.minimum(bottom, len(self.v))
         return np.stack([top, bottom, left, right], axis=1)
 
 
 def scanner(position: np.ndarray, axes: np.ndarray, rng: np.random.Generator) -> Scanner:
-    """The scanner of one turn: where the turn begins and each laser's lag are random.
+    """Return the scanner of one turn; where it begins and each laser's lag are random.
 
     Args:
         position: (3,) world position [m].
@@ -93,9 +96,9 @@ def scan(
     position: np.ndarray,
     axes: np.ndarray,
     rng: np.random.Generator,
-    green: np.ndarray | None = None,
+    green: np.ndarray,
 ) -> np.ndarray:
-    """Points measured in one turn.
+    """Measure the points of one turn.
 
     Args:
         scene: what is there to hit.
@@ -108,33 +111,27 @@ def scan(
     """
     device = scanner(position, axes, rng)
     hits = cast(scene, device)
-    geo = geometry(scene, device, hits)
-    ray = np.stack(geo.ray, axis=1).astype(np.float64)
-    length = np.sqrt((ray**2).sum(1))
+    seen, table = surfaces(scene, device, hits), scene.materials
+    ray = seen.ray.astype(np.float64)
+    length = np.sqrt(dot(ray, ray))
     distance = hits.depth.ravel() * length
-    albedo = scene.materials.atlas.lookup(geo.material, geo.u, geo.v, geo.texels)
-    grey = (albedo[0] + albedo[1] + albedo[2]) / 3
-    signal = grey * geo.facing / np.maximum(distance, NEAREST) ** 2
+    grey = sum(table.atlas.lookup(seen.material, seen.uv, seen.texels)) / 3
+    signal = grey * seen.facing / np.maximum(distance, NEAREST) ** 2
     # Panes and black paint mirror the pulse away whatever the distance.
-    chance = scene.materials.infrared.take(geo.material) * signal / (signal + _HALF_SIGNAL)
+    chance = table.infrared.take(seen.material) * signal / (signal + _HALF_SIGNAL)
     chance *= np.clip(0.75 + 15 * grey, 0, 1)
     sigma = np.full(len(distance), RANGE_NOISE)
-    if green is not None:
-        leaves = green.take(geo.material)
-        chance[leaves] *= 0.96
-        sigma[leaves] = FOLIAGE_NOISE
+    leaves = green.take(seen.material)
+    chance[leaves] *= 0.96
+    sigma[leaves] = FOLIAGE_NOISE
     draw = rng.random(len(distance))
-    noise = rng.standard_normal(len(distance)) * sigma
-    surface = hits.surface.ravel()
-    # The sky is the hull of the scene, all of it but the floor, face 4.
-    sky = (surface < FACES) & (surface != 4)
-    kept = (draw < chance) & ~sky & (distance > NEAREST) & (distance < FARTHEST)
-    share = (distance + noise)[kept] / length[kept]
-    return position + share[:, None] * ray[kept]
+    measured = distance + rng.standard_normal(len(distance)) * sigma
+    kept = (draw < chance) & ~is_sky(hits) & (distance > NEAREST) & (distance < FARTHEST)
+    return position + ((measured / length) * ray)[:, kept].T
 
 
 def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Depth picture of a point cloud; the nearest of several points in a pixel stays.
+    """Return the depth picture of a point cloud; the nearest of several points in a pixel stays.
 
     Points that the camera cannot see, since LiDAR and camera are apart, stay as in real data.
 
@@ -148,12 +145,12 @@ def project(points: np.ndarray, camera: Camera) -> np.ndarray:
     local = (points - camera.position) @ camera.axes
     local = local[(local[:, 2] > NEAREST) & (local[:, 2] < FARTHEST)]
     shape = len(camera.v), len(camera.u)
-    place = []
+    cells = []
     for axis, slopes in ((1, camera.v), (0, camera.u)):
         pitch = float(slopes[-1] - slopes[0]) / (len(slopes) - 1)
         slope = local[:, axis] / local[:, 2]
-        place.append(np.rint((slope - float(slopes[0])) / pitch).astype(np.int64))
-    row, column = place
+        cells.append(np.rint((slope - float(slopes[0])) / pitch).astype(np.int64))
+    row, column = cells
     inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
     nearest = np.full(shape, np.inf, np.float32)
     z = local[inside, 2].astype(np.float32)

@@ -1,20 +1,14 @@
-"""The measuring car: two cameras and a LiDAR on one roof.
-
-Frames are those of cameras: x to the right, y down, z forward, metres.
-"""
-
-from __future__ import annotations
+"""The measuring car: two cameras and a LiDAR on one roof."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sample_data.rooms.pose import camera_axes
-from sample_data.rooms.render import Camera
+from sample_data.camera import Camera, camera_axes, pinhole
 
 # Rectified colour cameras of KITTI odometry, about the same in all sequences.
 WIDTH, HEIGHT = 1242, 375
-FX = FY = 718.86
+FOCAL = 718.86  # [pixels]
 CX, CY = 607.19, 185.22
 BASELINE = 0.54  # [m] from the left to the right camera
 CAMERA_HEIGHT = 1.65  # [m] above the road
@@ -39,27 +33,22 @@ class Rig:
     mount: np.ndarray
 
     def camera(self, side: str) -> Camera:
-        """The left ("L") or right ("R") camera."""
+        """Return the left ("L") or right ("R") camera."""
         shift = self.axes[:, 0] * (BASELINE if side == "R" else 0.0)
-        u = ((np.arange(WIDTH) - CX) / FX).astype(np.float32)
-        v = ((np.arange(HEIGHT) - CY) / FY).astype(np.float32)
-        return Camera(self.position + shift, self.axes, u, v)
+        return pinhole(self.position + shift, self.axes, (WIDTH, HEIGHT), FOCAL, (CX, CY))
 
     def lidar(self) -> tuple[np.ndarray, np.ndarray]:
-        """World position (3,) [m] and axes (3, 3) of the LiDAR, axes as those of a camera."""
+        """Return the world position (3,) [m] and camera-like axes (3, 3) of the LiDAR."""
         return self.position + self.axes @ LIDAR_OFFSET, self.axes @ self.mount
 
 
 def rig_at(ground: np.ndarray, yaw: float, pitch: float, roll: float, mount: np.ndarray) -> Rig:
-    """The rig of a car standing at `ground` (3,) [m], turned by yaw, pitch (up), roll [rad]."""
+    """Return the rig of a car at `ground` (3,) [m], turned by angles [rad] of `camera_axes`."""
     position = np.asarray(ground, float) + np.array([0.0, 0.0, CAMERA_HEIGHT])
     return Rig(position, camera_axes(yaw, pitch, roll), mount)
 
 
-def mounting(rng: np.random.Generator) -> np.ndarray:
-    """(3, 3) rotation of a LiDAR fixed a little askew: it looks up by most of a degree."""
-    yaw, pitch, roll = np.radians(
-        [rng.normal(0, 0.25), rng.uniform(0.6, 0.9), rng.uniform(-0.2, 0.2)]
-    )
-    level = camera_axes(0.0, 0.0, 0.0)
-    return level.T @ camera_axes(yaw, pitch, roll)
+def draw_mount(rng: np.random.Generator) -> np.ndarray:
+    """Draw a (3, 3) rotation of a LiDAR fixed a little askew: it looks up by most of a degree."""
+    angles = np.radians([rng.normal(0, 0.25), rng.uniform(0.6, 0.9), rng.uniform(-0.2, 0.2)])
+    return camera_axes().T @ camera_axes(*angles)

@@ -3,76 +3,65 @@
 The frame of each: origin on the ground, x along the street, y away from it, z up, metres.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
-from sample_data.rooms.furniture import Kit
-from sample_data.rooms.shapes import Shape, box, ellipsoid, frustum
+from sample_data.scene import Kit
+from sample_data.shapes import Shape, box, ellipsoid, frustum
+
+_FOOT = (0, 0, 0)
 
 
 def tree(kit: Kit, scale: float = 1.0, detail: float = 1.0) -> list[Shape]:
-    """A broad-leaved tree, or a conifer; `scale` 1 is 5 to 10 m high, `detail` 1 is seen close."""
+    """Build a broad-leaved tree, or a conifer.
+
+    `scale` 1 is 5 to 10 m high, `detail` 1 is seen close.
+    """
     green, bark = kit.pick("foliage"), kit.pick("bark")
     if kit.chance(0.18):
         return _conifer(kit, scale, green, bark)
-    stem = kit.between(2.0, 3.4) * scale
-    crown = kit.between(1.6, 2.8) * scale
-    tall = crown * kit.between(0.9, 1.5)
-    thick = kit.between(0.11, 0.24) * scale
-    lean = kit.between(-0.05, 0.05)
-    shapes = [frustum((0, 0, 0), (thick, 0.6 * thick), stem + tall * 0.6, bark, "tree", pitch=lean)]
+    stem, crown = kit.between(2.0, 3.4) * scale, kit.between(1.6, 2.8) * scale
+    tall, thick = crown * kit.between(0.9, 1.5), kit.between(0.11, 0.24) * scale
+    trunk = (thick, 0.6 * thick), stem + tall * 0.6, bark
+    shapes = [frustum(_FOOT, *trunk, pitch=kit.between(-0.05, 0.05))]
     for _ in range(round(kit.count(10, 15) * detail)):
-        around, up = kit.between(0, 2 * np.pi), kit.between(-0.85, 1.0)
+        yaw, up = kit.between(0, 2 * np.pi), kit.between(-0.85, 1.0)
         out = crown * 0.68 * np.sqrt(max(0.0, 1 - up * up))
-        spot = (
-            out * np.cos(around),
-            out * np.sin(around),
-            stem + tall * (0.8 + 0.68 * up),
-        )
+        spot = (out * np.cos(yaw), out * np.sin(yaw), stem + tall * (0.8 + 0.68 * up))
         size = crown * kit.between(0.28, 0.52)
         radii = (size, size * kit.between(0.7, 1.0), size * kit.between(0.5, 0.8))
-        shapes.append(
-            ellipsoid(spot, radii, green, "tree", yaw=around, pitch=kit.between(-0.6, 0.6))
-        )
+        shapes.append(ellipsoid(spot, radii, green, yaw=yaw, pitch=kit.between(-0.6, 0.6)))
     core = (crown * 0.6, crown * 0.6, tall * 0.65)
-    return [*shapes, ellipsoid((0, 0, stem + tall * 0.8), core, green, "tree")]
+    return [*shapes, ellipsoid((0, 0, stem + tall * 0.8), core, green)]
 
 
 def _conifer(kit: Kit, scale: float, green: int, bark: int) -> list[Shape]:
-    """A spruce or thuja: a stack of cones."""
+    """Build a spruce or thuja: a stack of cones."""
     height, radius = kit.between(4.0, 9.0) * scale, kit.between(0.8, 1.7) * scale
-    shapes = [frustum((0, 0, 0), (0.16, 0.12), 1.0, bark, "tree")]
+    shapes = [frustum(_FOOT, (0.16, 0.12), 1.0, bark)]
     layers = kit.count(4, 6)
     for k in range(layers):
         low, wide = 0.4 + height * k / layers, radius * (1 - 0.85 * k / layers)
-        shapes.append(
-            frustum((0, 0, low), (wide, wide * 0.25), height / layers * 1.5, green, "tree")
-        )
+        shapes.append(frustum((0, 0, low), (wide, wide * 0.25), height / layers * 1.5, green))
     return shapes
 
 
 def bush(kit: Kit, scale: float = 1.0) -> list[Shape]:
-    """A round bush."""
-    green = kit.pick("foliage")
-    shapes = []
+    """Build a round bush."""
+    green, shapes = kit.pick("foliage"), []
     for _ in range(kit.count(4, 8)):
         size = kit.between(0.3, 0.7) * scale
         spot = (kit.between(-0.9, 0.9) * scale, kit.between(-0.4, 0.5) * scale, size * 0.8)
-        radii = (size, size, size * kit.between(0.7, 1.2))
-        shapes.append(ellipsoid(spot, radii, green, "bush"))
+        shapes.append(ellipsoid(spot, (size, size, size * kit.between(0.7, 1.2)), green))
     return shapes
 
 
 def woods(kit: Kit, length: float) -> list[Shape]:
-    """The edge of a wood: trees and bushes in a band along the street."""
-    shapes = []
-    x = -length / 2
+    """Build the edge of a wood: trees and bushes in a band along the street."""
+    shapes, x = [], -length / 2
     while x < length / 2:
         yaw, spot = kit.between(0, 6), np.array([x, kit.between(0.5, 6.0), 0.0])
         if kit.chance(0.45):
-            scale = kit.between(1.0, 2.2)
-            piece = bush(kit, scale)
+            piece = bush(kit, kit.between(1.0, 2.2))
         else:
             piece = tree(kit, kit.between(0.7, 1.3), 0.8)
         shapes += [shape.moved(yaw, spot) for shape in piece]
@@ -81,88 +70,87 @@ def woods(kit: Kit, length: float) -> list[Shape]:
 
 
 def lamp_post(kit: Kit) -> list[Shape]:
-    """A street lamp whose arm reaches over the road (-y)."""
+    """Build a street lamp whose arm reaches over the road (-y)."""
     height, metal = kit.between(5.5, 9.0), kit.pick("metal", "concrete")
     reach = kit.between(0.8, 2.0)
     return [
-        frustum((0, 0, 0), (0.11, 0.06), height, metal, "pole"),
-        box((0, -reach / 2, height), (0.08, reach, 0.08), metal, "pole"),
-        box((0, -reach, height - 0.02), (0.2, 0.6, 0.12), kit.pick("metal"), "pole"),
+        frustum(_FOOT, (0.11, 0.06), height, metal),
+        box((0, -reach / 2, height), (0.08, reach, 0.08), metal),
+        box((0, -reach, height - 0.02), (0.2, 0.6, 0.12), kit.pick("metal")),
     ]
 
 
 def sign_post(kit: Kit) -> list[Shape]:
-    """A pole with one or two road signs that face along the street."""
+    """Build a pole with one or two road signs that face along the street."""
     height = kit.between(2.2, 3.0)
-    shapes = [frustum((0, 0, 0), (0.035, 0.035), height, kit.pick("metal"), "pole")]
+    shapes = [frustum(_FOOT, (0.035, 0.035), height, kit.pick("metal"))]
     for k in range(kit.count(1, 2)):
         z, size = height - 0.35 - 0.7 * k, kit.between(0.5, 0.66)
         spot = (0.04 * (-1) ** kit.count(0, 1), 0, z)
         back, face = kit.pick("metal"), kit.pick("sign")
         faces = (face, face, back, back, back, back)
-        shapes.append(box(spot, (0.03, size, size), faces, "sign", fit=True))
+        shapes.append(box(spot, (0.03, size, size), faces, fit=True))
     return shapes
 
 
 def traffic_light(kit: Kit) -> list[Shape]:
-    """A pole with a signal."""
+    """Build a pole with a signal."""
     dark = kit.pick("rubber")
-    shapes = [
-        frustum((0, 0, 0), (0.07, 0.06), 3.2, kit.pick("metal"), "pole"),
-        box((0, -0.15, 2.8), (0.25, 0.28, 0.85), dark, "pole"),
+    return [
+        frustum(_FOOT, (0.07, 0.06), 3.2, kit.pick("metal")),
+        box((0, -0.15, 2.8), (0.25, 0.28, 0.85), dark),
+        box((0, -0.15, 3.05), (0.27, 0.16, 0.16), kit.pick("red_lamp")),
+        box((0, -0.15, 2.55), (0.27, 0.16, 0.16), kit.pick("white_lamp")),
     ]
-    for z, lamp in ((3.05, "red_lamp"), (2.55, "white_lamp")):
-        shapes.append(box((0, -0.15, z), (0.27, 0.16, 0.16), kit.pick(lamp), "pole"))
-    return shapes
 
 
 def bin_or_box(kit: Kit) -> list[Shape]:
-    """A dustbin, a switch box, a bollard or a bench."""
+    """Build a dustbin, a switch box, a bollard or a bench."""
     kind = kit.count(0, 3)
     if kind == 0:
         lid = kit.pick("car_paint")
         return [
-            box((0, 0, 0.5), (0.6, 0.55, 1.0), kit.pick("rubber", "metal"), "bin"),
-            box((0, 0, 1.03), (0.64, 0.6, 0.08), lid, "bin", pitch=0.1),
+            box((0, 0, 0.5), (0.6, 0.55, 1.0), kit.pick("rubber", "metal")),
+            box((0, 0, 1.03), (0.64, 0.6, 0.08), lid, pitch=0.1),
         ]
     if kind == 1:
-        return [box((0, 0, 0.6), (1.1, 0.4, 1.2), kit.pick("concrete"), "bin")]
+        return [box((0, 0, 0.6), (1.1, 0.4, 1.2), kit.pick("concrete"))]
     if kind == 2:
-        return [frustum((0, 0, 0), (0.1, 0.09), 0.9, kit.pick("concrete", "metal"), "bin")]
+        return [frustum(_FOOT, (0.1, 0.09), 0.9, kit.pick("concrete", "metal"))]
     wood = kit.pick("planks")
-    seat = [box((0, 0, 0.45), (1.6, 0.4, 0.06), wood, "bench")]
-    seat.append(box((0, 0.22, 0.75), (1.6, 0.05, 0.4), wood, "bench", pitch=-0.15))
-    return seat + [box((x, 0, 0.22), (0.08, 0.36, 0.44), wood, "bench") for x in (-0.6, 0.6)]
+    return [
+        box((0, 0, 0.45), (1.6, 0.4, 0.06), wood),
+        box((0, 0.22, 0.75), (1.6, 0.05, 0.4), wood, pitch=-0.15),
+        *(box((x, 0, 0.22), (0.08, 0.36, 0.44), wood) for x in (-0.6, 0.6)),
+    ]
 
 
 def person(kit: Kit) -> list[Shape]:
-    """Somebody walking along the street."""
+    """Build somebody walking along the street."""
     height, stride = kit.between(1.55, 1.85), kit.between(0.1, 0.35)
     trousers, coat = kit.pick("cloth", "rubber"), kit.pick("cloth", "car_paint")
     hip, shoulder = 0.48 * height, 0.82 * height
     shapes = []
     for side in (-1, 1):
-        leg = frustum((0, 0, 0), (0.06, 0.09), hip, trousers, "person", pitch=side * stride)
-        # The legs swing along x: the pitch is about x, so they are turned a quarter.
-        offset = np.array([-side * np.sin(stride) * hip, side * 0.09, 0.0])
-        shapes.append(leg.moved(np.pi / 2, offset))
-        arm = frustum((0, 0, 0), (0.045, 0.05), 0.33 * height, coat, "person", pitch=side * 0.2)
+        # The limbs swing along x: the pitch is about x, so they are turned a quarter.
+        leg = frustum(_FOOT, (0.06, 0.09), hip, trousers, pitch=side * stride)
+        arm = frustum(_FOOT, (0.045, 0.05), 0.33 * height, coat, pitch=side * 0.2)
+        stance = np.array([-side * np.sin(stride) * hip, side * 0.09, 0.0])
+        shapes.append(leg.moved(np.pi / 2, stance))
         shapes.append(arm.moved(np.pi / 2, np.array([0.0, side * 0.19, hip])))
-    shapes.append(
-        ellipsoid((0, 0, (hip + shoulder) / 2), (0.13, 0.21, 0.2 * height), coat, "person")
-    )
-    head = (0, 0, height - 0.12)
-    return [*shapes, ellipsoid(head, (0.1, 0.085, 0.13), kit.pick("skin"), "person")]
+    return [
+        *shapes,
+        ellipsoid((0, 0, (hip + shoulder) / 2), (0.13, 0.21, 0.2 * height), coat),
+        ellipsoid((0, 0, height - 0.12), (0.1, 0.085, 0.13), kit.pick("skin")),
+    ]
 
 
 def guard_rail(kit: Kit, length: float) -> list[Shape]:
-    """A steel crash barrier on posts."""
+    """Build a steel crash barrier on posts."""
     metal = kit.pick("metal")
-    shapes = [
-        box((0, 0, 0.66), (length, 0.05, 0.12), metal, "rail"),
-        box((0, 0.03, 0.56), (length, 0.05, 0.08), metal, "rail"),
-        box((0, 0, 0.46), (length, 0.05, 0.12), metal, "rail"),
+    bars = ((0, 0.66, 0.12), (0.03, 0.56, 0.08), (0, 0.46, 0.12))
+    posts = np.arange(-length / 2 + 0.5, length / 2, 2.5).tolist()
+    return [
+        *(box((0, y, z), (length, 0.05, high), metal) for y, z, high in bars),
+        *(box((x, 0.08, 0.33), (0.08, 0.1, 0.66), metal) for x in posts),
     ]
-    for x in np.arange(-length / 2 + 0.5, length / 2, 2.5):
-        shapes.append(box((float(x), 0.08, 0.33), (0.08, 0.1, 0.66), metal, "rail"))
-    return shapes

@@ -1,53 +1,48 @@
 """Sampling of one street and of what drives on it.
 
-World coordinates are metres, z up, the road at z = 0. Along the road a place is (s, d): s metres
-along the centre line, d metres to its left. Traffic keeps to the right.
+World coordinates are metres, z up, the road at z = 0. Along the road a position is (s, d): s
+metres along the centre line, d metres to its left. Traffic keeps to the right.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from sample_data.rooms import textures
-from sample_data.rooms.furniture import Kit
-from sample_data.rooms.scene import Scene, bake, number_materials
-from sample_data.rooms.shapes import Shape, box
-from sample_data.streets import buildings, painters, roadside, vehicles
-from sample_data.streets.arc import Arc
-from sample_data.streets.rig import Rig, mounting, rig_at
-from sample_data.streets.sidewalks import Side
-from sample_data.streets.sunlight import Daylight, sample_daylight
+from sample_data import textures as common
+from sample_data.scene import Kit, Scene
+from sample_data.shapes import Shape, box
+from sample_data.streets import buildings, roadside, textures, vehicles
+from sample_data.streets.daylight import Daylight, sample_daylight
+from sample_data.streets.rig import Rig, draw_mount, rig_at
+from sample_data.streets.sidewalks import Arc, Side
 
-# role: painters, how many materials, tile edge [m], shininess, emission, share of LiDAR pulses
-# that the surface does not mirror away.
-_ROLES = {
-    "asphalt": ((painters.asphalt,), 1, (4.0, 7.0), (0.0, 0.03), 0.0, 1.0),
-    "paving": ((painters.paving,), 1, (2.0, 3.5), (0.0, 0.0), 0.0, 1.0),
-    "concrete": ((painters.concrete,), 2, (2.0, 4.0), (0.0, 0.0), 0.0, 1.0),
-    "grass": ((painters.grass,), 1, (3.0, 5.0), (0.0, 0.0), 0.0, 0.97),
-    "marking": ((painters.marking,), 1, (1.0, 1.5), (0.0, 0.0), 0.0, 1.0),
-    "facade": ((painters.facade,), 5, (6.0, 6.0), (0.0, 0.0), 0.0, 1.0),
-    "office": ((painters.office,), 1, (6.0, 6.0), (0.1, 0.3), 0.0, 0.95),
-    "shop": ((painters.shop,), 3, (1.0, 1.0), (0.0, 0.05), 0.0, 1.0),
-    "garage": ((painters.garage,), 2, (1.0, 1.0), (0.05, 0.1), 0.0, 1.0),
-    "plaster": ((textures.plaster,), 1, (2.0, 3.0), (0.0, 0.0), 0.0, 1.0),
-    "brick": ((textures.brick,), 1, (1.0, 1.2), (0.0, 0.0), 0.0, 1.0),
-    "planks": ((textures.planks,), 1, (1.2, 2.0), (0.0, 0.05), 0.0, 1.0),
-    "roof": ((painters.roof_tiles,), 2, (3.0, 4.0), (0.0, 0.05), 0.0, 1.0),
-    "foliage": ((painters.foliage,), 4, (2.2, 3.4), (0.0, 0.0), 0.0, 1.0),
-    "bark": ((painters.bark,), 1, (0.8, 1.2), (0.0, 0.0), 0.0, 1.0),
-    "car_paint": ((painters.car_paint,), 6, (1.0, 1.0), (0.6, 0.9), 0.0, 0.97),
-    "glass": ((painters.glass,), 1, (1.0, 1.0), (1.0, 1.0), 0.0, 0.55),
-    "rubber": ((painters.rubber,), 1, (1.0, 1.0), (0.0, 0.1), 0.0, 0.9),
-    "metal": ((textures.metal,), 2, (1.0, 2.0), (0.1, 0.3), 0.0, 0.95),
-    "red_lamp": ((painters.red_lamp,), 1, (0.5, 0.5), (0.3, 0.5), 0.4, 0.9),
-    "white_lamp": ((painters.white_lamp,), 1, (0.5, 0.5), (0.3, 0.5), 0.1, 0.9),
-    "sign": ((painters.sign,), 3, (1.0, 1.0), (0.0, 0.1), 0.0, 1.0),
-    "cloth": ((textures.fabric, textures.plain), 3, (0.4, 0.7), (0.0, 0.0), 0.0, 1.0),
-    "skin": ((painters.skin,), 1, (0.5, 0.5), (0.0, 0.0), 0.0, 1.0),
-}  # fmt: skip
+# See `sample_data.scene.Role`; the infrared reflectance is that for the pulses of the LiDAR.
+ROLES = {
+    "asphalt": ((textures.asphalt,), 1, (4.0, 7.0), (0.0, 0.03), 0.0, 1.0),
+    "paving": ((textures.paving,), 1, (2.0, 3.5), (0.0, 0.0), 0.0, 1.0),
+    "concrete": ((textures.concrete,), 2, (2.0, 4.0), (0.0, 0.0), 0.0, 1.0),
+    "grass": ((textures.grass,), 1, (3.0, 5.0), (0.0, 0.0), 0.0, 0.97),
+    "marking": ((textures.marking,), 1, (1.0, 1.5), (0.0, 0.0), 0.0, 1.0),
+    "facade": ((textures.facade,), 5, (6.0, 6.0), (0.0, 0.0), 0.0, 1.0),
+    "office": ((textures.office,), 1, (6.0, 6.0), (0.1, 0.3), 0.0, 0.95),
+    "shop": ((textures.shop,), 3, (1.0, 1.0), (0.0, 0.05), 0.0, 1.0),
+    "garage": ((textures.garage,), 2, (1.0, 1.0), (0.05, 0.1), 0.0, 1.0),
+    "plaster": ((common.plaster,), 1, (2.0, 3.0), (0.0, 0.0), 0.0, 1.0),
+    "brick": ((common.brick,), 1, (1.0, 1.2), (0.0, 0.0), 0.0, 1.0),
+    "planks": ((common.planks,), 1, (1.2, 2.0), (0.0, 0.05), 0.0, 1.0),
+    "roof": ((textures.roof_tiles,), 2, (3.0, 4.0), (0.0, 0.05), 0.0, 1.0),
+    "foliage": ((textures.foliage,), 4, (2.2, 3.4), (0.0, 0.0), 0.0, 1.0),
+    "bark": ((textures.bark,), 1, (0.8, 1.2), (0.0, 0.0), 0.0, 1.0),
+    "car_paint": ((textures.car_paint,), 6, (1.0, 1.0), (0.6, 0.9), 0.0, 0.97),
+    "glass": ((textures.glass,), 1, (1.0, 1.0), (1.0, 1.0), 0.0, 0.55),
+    "rubber": ((textures.rubber,), 1, (1.0, 1.0), (0.0, 0.1), 0.0, 0.9),
+    "metal": ((common.metal,), 2, (1.0, 2.0), (0.1, 0.3), 0.0, 0.95),
+    "red_lamp": ((textures.red_lamp,), 1, (0.5, 0.5), (0.3, 0.5), 0.4, 0.9),
+    "white_lamp": ((textures.white_lamp,), 1, (0.5, 0.5), (0.3, 0.5), 0.1, 0.9),
+    "sign": ((textures.sign,), 3, (1.0, 1.0), (0.0, 0.1), 0.0, 1.0),
+    "cloth": ((common.fabric, common.plain), 3, (0.4, 0.7), (0.0, 0.0), 0.0, 1.0),
+    "skin": ((textures.skin,), 1, (0.5, 0.5), (0.0, 0.0), 0.0, 1.0),
+}
 
 VIEW = (75.0, 150.0)  # [m] of street ahead of the last camera position
 _MARGIN = 120.0  # [m] from the street to the sky, more than the LiDAR reaches
@@ -56,7 +51,7 @@ _STYLES = ("town", "suburb", "avenue")
 
 @dataclass(frozen=True)
 class Driver:
-    """A moving vehicle: solids in its own frame, first place (s, d) [m], speed along s [m/s]."""
+    """A moving vehicle: solids in its own frame, first (s, d) [m], speed along s [m/s]."""
 
     shapes: list[Shape]
     s: float
@@ -66,52 +61,48 @@ class Driver:
 
 @dataclass
 class Street(Scene):
-    """A street; to the ray caster it is a room whose walls and ceiling are the sky.
+    """A street; the walls and the ceiling of its hull are the sky.
 
     Args:
-        daylight: weather.
-        drivers: moving vehicles.
         path: centre line; lane: d of the measuring car's lane [m].
         pace: (distance [m], time [s]) between two moments.
+        key: what the random streams of the moments begin with.
+        daylight: weather.
+        drivers: moving vehicles.
         green: (M,) bool, materials that are foliage.
         mount: (3, 3) rotation of the LiDAR against the cameras.
-        key: what the streams of the moments begin with.
     """
 
-    daylight: Daylight | None = None
-    drivers: list[Driver] = field(default_factory=list)
     path: Arc | None = None
     lane: float = 0.0
     pace: tuple[float, float] = (1.0, 0.1)
+    key: tuple[int, ...] = ()
+    daylight: Daylight | None = None
+    drivers: list[Driver] = field(default_factory=list)
     green: np.ndarray | None = None
     mount: np.ndarray | None = None
-    key: tuple[int, ...] = ()
 
     def at(self, moment: int) -> tuple[Scene, Rig]:
-        """The street with its traffic, and the measuring car, at a moment (0, 1, ...)."""
+        """Return the street with its traffic, and the measuring car, at a moment (0, 1, ...)."""
         shapes = list(self.shapes)
         for driver in self.drivers:
-            place = driver.s + driver.speed * self.pace[1] * moment
-            yaw, spot = self.path.at(place, driver.d)
+            yaw, spot = self.path.at(driver.s + driver.speed * self.pace[1] * moment, driver.d)
             turn = yaw if driver.speed > 0 else yaw + np.pi
             shapes += [shape.moved(turn, spot) for shape in driver.shapes]
         rng = np.random.default_rng([*self.key, 3, moment])
         yaw, spot = self.path.at(self.pace[0] * moment, self.lane + rng.normal(0, 0.08))
         yaw += rng.normal(0, 0.012)
         rig = rig_at(spot, yaw, rng.normal(0, 0.005), rng.normal(0, 0.006), self.mount)
-        scene = Scene(
-            self.size, self.hull, shapes, [], materials=self.materials, pinned=self.pinned
-        )
-        return scene, rig
+        return Scene(self.size, self.hull, shapes, self.materials, self.pinned), rig
 
 
 def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street:
-    """The street with this number, long enough for that many moments.
+    """Return the street with this number, long enough for that many moments.
 
     The same arguments always give the same street.
     """
     key = (seed, split_id, number)
-    kit = Kit(np.random.default_rng([*key, 0]), number_materials(_ROLES))
+    kit = Kit(np.random.default_rng([*key, 0]), ROLES)
     # Every n-th frame of a drive at 5 to 12 m/s and 10 Hz.
     interval = 0.1 * kit.count(3, 8)
     distance = kit.between(5.0, 12.0) * interval
@@ -119,24 +110,20 @@ def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street
     # The whole arc turns by half a radian at most, so it stays within its hull.
     bend = kit.between(-1, 1) * min(1 / 160, 0.5 / length) if kit.chance(0.6) else 0.0
     size = np.array([length + 2 * _MARGIN, 0.6 * length + 2 * _MARGIN + 100, 120.0])
-    path = Arc(np.array([_MARGIN, size[1] / 2]), bend)
-    street = Street(
-        size, (kit.roles["asphalt"][0],) * 6, [], [], path=path, pace=(distance, interval), key=key
-    )
+    path, hull = Arc(np.array([_MARGIN, size[1] / 2]), bend), (kit.roles["asphalt"][0],) * 6
+    street = Street(size, hull, [], path=path, pace=(distance, interval), key=key)
     street.pinned = (*kit.roles["facade"], *kit.roles["office"])
     _build(kit, street, length)
-    used = {m for s in street.shapes for m in s.materials} | set(street.hull)
-    used |= {m for driver in street.drivers for s in driver.shapes for m in s.materials}
-    street.materials = bake(_ROLES, used, key)
+    street.bake(ROLES, key, [shape for driver in street.drivers for shape in driver.shapes])
     street.green = np.zeros(len(street.materials.tile), bool)
     street.green[kit.roles["foliage"]] = True
     street.daylight = sample_daylight(np.random.default_rng([*key, 2]))
-    street.mount = mounting(kit.rng)
+    street.mount = draw_mount(kit.rng)
     return street
 
 
 def _build(kit: Kit, street: Street, length: float) -> None:
-    """Road, both sides and the traffic."""
+    """Build the road, both sides and the traffic."""
     half = kit.between(3.5, 4.9)
     parking = 2.1 if kit.chance(0.5) else 0.0
     street.lane = -half / 2 + kit.between(0.0, 0.4)
@@ -150,16 +137,16 @@ def _build(kit: Kit, street: Street, length: float) -> None:
         street.shapes += side.shapes
     _markings(kit, street, half, parking, length)
     _horizon(kit, street, length)
-    _traffic(kit, street, length)
+    _traffic(kit, street)
 
 
 def _markings(kit: Kit, street: Street, half: float, parking: float, length: float) -> None:
-    """Centre line, edge lines and a pedestrian crossing, a few millimetres above the road."""
+    """Paint centre line, edge lines and a pedestrian crossing, a few millimetres above the road."""
     white = kit.pick("marking")
 
     def paint(s: float, d: float, size: tuple[float, float]) -> None:
         yaw, spot = street.path.at(s, d, 0.003)
-        strip = box((0, 0, 0), (*size, 0.006), white, "marking", casts_shadow=False)
+        strip = box((0, 0, 0), (*size, 0.006), white, casts_shadow=False)
         street.shapes.append(strip.moved(yaw, spot))
 
     dash, gap = kit.between(2.5, 4.0), kit.between(3.5, 7.0)
@@ -178,7 +165,7 @@ def _markings(kit: Kit, street: Street, half: float, parking: float, length: flo
 
 
 def _horizon(kit: Kit, street: Street, length: float) -> None:
-    """Woods and houses that close the view at the end of the street."""
+    """Put woods and houses that close the view at the end of the street."""
     for d in np.arange(-70.0, 71.0, 9.0):
         yaw, spot = street.path.at(length - kit.between(2, 18), float(d))
         if kit.chance(0.6):
@@ -188,17 +175,16 @@ def _horizon(kit: Kit, street: Street, length: float) -> None:
         street.shapes += [shape.moved(yaw - np.pi / 2, spot) for shape in piece]
 
 
-def _traffic(kit: Kit, street: Street, length: float) -> None:
-    """A vehicle ahead in the lane, and some that come the other way."""
+def _traffic(kit: Kit, street: Street) -> None:
+    """Send a vehicle ahead in the lane, and some that come the other way."""
     own = street.pace[0] / street.pace[1]
     if kit.chance(0.6):
         shapes = vehicles.vehicle(kit)
         ahead = kit.between(10, 35) + vehicles.length_of(shapes) / 2
         street.drivers.append(Driver(shapes, ahead, street.lane, own * kit.between(1.0, 1.08)))
-    lane = -street.lane
     s = kit.between(5, 60)
     for _ in range(kit.count(0, 4)):
         speed = -kit.between(6, 12)
-        street.drivers.append(Driver(vehicles.vehicle(kit), s, lane, speed))
+        street.drivers.append(Driver(vehicles.vehicle(kit), s, -street.lane, speed))
         # Behind one another at the same speed they cannot meet.
         s += kit.between(18, 60)

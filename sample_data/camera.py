@@ -1,0 +1,131 @@
+"""Pinhole cameras: their rays, and the picture they make of linear light.
+
+Camera frames have x to the right, y down and z forward. Rays are not normalised: their component
+along the optical axis is 1, so that the ray parameter t of a hit IS its z-depth in metres.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sample_data.shapes import rotation
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Args:
+        position: (3,) world position [m].
+        axes: (3, 3) columns are the right, down and forward directions in the world.
+        u: (W,) float32 ray slope to the right of each pixel column, (column - cx) / fx.
+        v: (H,) float32 ray slope downwards of each pixel row.
+    """
+
+    position: np.ndarray
+    axes: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+
+    def rays(
+        self,
+        frame: np.ndarray | None = None,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> np.ndarray:
+        """Return (3, h, w) float32 ray directions of a window of the picture.
+
+        `frame` (3, 3) has the axes of a local frame as rows; None is the world.
+        """
+        matrix = self.axes if frame is None else frame @ self.axes
+        a, b, c = matrix.T.astype(np.float32)[:, :, None, None]
+        u, v = self.slopes(rows, columns)
+        return a * u + (b * v + c)
+
+    def slopes(
+        self, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the float32 slopes u and v of a window, which broadcast to (h, w)."""
+        return self.u[columns], self.v[rows, None]
+
+    def spans(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return windows that hold all rays with slopes between low and high.
+
+        Args:
+            low, high: (P, 2) slopes u and v.
+
+        Returns:
+            (P, 4) int top, bottom, left, right, as for slices.
+        """
+        found = []
+        for axis, slopes in ((1, self.v), (0, self.u)):
+            start = np.searchsorted(slopes, low[:, axis].astype(np.float32))
+            end = np.searchsorted(slopes, high[:, axis].astype(np.float32))
+            found += [np.maximum(start - 1, 0), np.minimum(end + 1, len(slopes))]
+        return np.stack(found, axis=1)
+
+
+def pinhole(
+    position: np.ndarray,
+    axes: np.ndarray,
+    size: tuple[int, int],
+    focal: float,
+    centre: tuple[float, float],
+    step: int = 1,
+) -> Camera:
+    """Return the camera with a picture of `size` (W, H), all other lengths in pixels.
+
+    Args:
+        position, axes: see `Camera`.
+        size: of the whole picture.
+        focal: focal length.
+        centre: (cx, cy) of the optical axis.
+        step: keep every step-th row and column.
+    """
+    u, v = (
+        ((np.arange(0, n, step) - c) / focal).astype(np.float32)
+        for n, c in zip(size, centre, strict=True)
+    )
+    return Camera(np.asarray(position, dtype=np.float64), axes, u, v)
+
+
+def camera_axes(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+    """Return the (3, 3) right, down and forward directions of a camera as columns.
+
+    Args:
+        yaw: heading [rad], 0 looks along +x, positive to the left.
+        pitch: elevation [rad], positive looks up.
+        roll: turn about the optical axis [rad].
+    """
+    # Columns of the camera frame before it is turned: right = -y, down = -z, forward = +x.
+    frame = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=np.float64)
+    return rotation(yaw) @ rotation(roll=-pitch) @ frame @ rotation(roll)
+
+
+def develop(rgb: np.ndarray, gain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the (H, W, 3) uint8 sRGB picture of linear radiance times a gain (3,).
+
+    Adds vignetting, soft optics and noise drawn from `rng`. `rgb` (H, W, 3) float32 is overwritten.
+    """
+    height, width = rgb.shape[:2]
+    x = np.linspace(-1, 1, width, dtype=np.float32)
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    shade = 1 - np.float32(rng.uniform(0.05, 0.2)) * (x * x + y * y) / 2
+    rgb *= shade[..., None] * gain.astype(np.float32)
+    rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.55, 0.8)))
+    # Shot noise grows with the square root of the light, read noise does not depend on it.
+    noise = rng.standard_normal(rgb.shape, dtype=np.float32)
+    level = np.float32(rng.uniform(0.006, 0.02))
+    rgb += noise * (level * np.sqrt(np.maximum(rgb, 0) + np.float32(0.01)))
+    return _TONE.take(np.clip(rgb * 2048, 0, 8191).astype(np.uint16))
+
+
+def _tone_curve() -> np.ndarray:
+    """Return (8192,) uint8 display values of linear light 0..4 with a shoulder for highlights."""
+    linear = np.arange(8192) / 2048
+    bent = np.where(linear < 0.6, linear, 0.6 + 0.4 * (1 - np.exp(-(linear - 0.6) / 0.4)))
+    return np.round(255 * np.clip(bent, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+
+
+_TONE = _tone_curve()

@@ -1,0 +1,160 @@
+"""A sample set: what it is made of, the manifest that marks its folder, and its generation."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from dataloaders.errors import DataError
+from dataloaders.hdf5 import is_complete, write_frame
+from dataloaders.processes import WorkerError, cores, run_jobs, stopping
+
+# The number of a split in the random streams.
+SPLITS = {"train": 0, "val": 1}
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """One kind of sample set, made of module-level functions so that workers can receive it.
+
+    Args:
+        name: what the frames show, e.g. "sample rooms", for messages and the progress bar.
+        package: where the command lives, e.g. "sample_data.rooms".
+        layout: the published data set whose layout it has, for the help text.
+        manifest: name of the file that marks a folder as this kind.
+        version: raised whenever a change alters the frames.
+        n_train, n_val: frames of a new folder.
+        frames_per_scene, val_frames_per_scene: frames of the split that show one scene.
+        frame_path: (root, split, index, frames_per_scene) -> file of a frame.
+        render: (seed, split, index, frames_per_scene=...) -> rgb (3, H, W) uint8 and depth
+            (H, W) float32 [m], 0 for "not measured".
+        farthest: end of the colour scale of contact sheets [m].
+        columns: frames beside each other in a contact sheet.
+        is_sparse: depth is a scan, drawn with larger points in a contact sheet.
+    """
+
+    name: str
+    package: str
+    layout: str
+    manifest: str
+    version: int
+    n_train: int
+    n_val: int
+    frames_per_scene: int
+    val_frames_per_scene: int
+    frame_path: Callable[[Path, str, int, int], Path]
+    render: Callable[..., tuple[np.ndarray, np.ndarray]]
+    farthest: float
+    columns: int = 3
+    is_sparse: bool = False
+
+    def per_scene(self, split: str, frames_per_scene: int) -> int:
+        """Return how many frames of the split show one scene."""
+        return frames_per_scene if split == "train" else self.val_frames_per_scene
+
+    def generate(
+        self,
+        root: str | Path,
+        *,
+        n_train: int | None = None,
+        n_val: int | None = None,
+        frames_per_scene: int | None = None,
+        seed: int = 0,
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> int:
+        """Make the missing frames of a set and return how many were written.
+
+        Args:
+            root: folder of the set; new, empty, or a set of this kind with the same settings.
+            n_train, n_val: frames of the splits; frames beyond them that exist are kept. None is
+                what the folder was begun with, the kind's own numbers for a new one.
+            frames_per_scene: train frames of one scene; None is the kind's own number.
+            seed: seed of the whole set, at least 0.
+            workers: processes; None means one a CPU core.
+            progress: whether to show a progress bar on stderr.
+
+        Raises:
+            DataError: the folder holds something else, or a number is out of range.
+        """
+        root, workers = Path(root), cores() if workers is None else workers
+        per_scene = self.frames_per_scene if frames_per_scene is None else frames_per_scene
+        settings = {"version": self.version, "seed": seed, "frames_per_scene": per_scene}
+        begun = self._read_manifest(root, settings)
+        counts = {
+            name: begun.get(name, getattr(self, name)) if count is None else count
+            for name, count in (("n_train", n_train), ("n_val", n_val))
+        }
+        at_least_one = {"frames_per_scene": per_scene, "workers": workers}
+        for name, value in {**counts, "seed": seed, **at_least_one}.items():
+            if value < (least := int(name in at_least_one)):
+                raise DataError(f"{name} must be at least {least}, got {value}")
+        root.mkdir(parents=True, exist_ok=True)
+        # Written first, so that a folder left by an interruption is recognised.
+        largest = {name: max(count, begun.get(name, 0)) for name, count in counts.items()}
+        self._write_manifest(root, {**settings, **largest})
+
+        jobs = []
+        for split in SPLITS:
+            total, step = counts[f"n_{split}"], self.per_scene(split, per_scene)
+            for start in range(0, total, step):
+                indices = range(start, min(start + step, total))
+                files = [(k, self.frame_path(root, split, k, per_scene)) for k in indices]
+                if missing := [(k, path) for k, path in files if not is_complete(path)]:
+                    jobs.append((self, seed, split, per_scene, missing))
+        total = sum(len(job[-1]) for job in jobs)
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # before any fork: a forked OpenCV thread pool would hang
+        try:
+            with tqdm(total=total, unit="frame", desc=self.name, disable=not progress) as bar:
+                if jobs:
+                    run_jobs(_make, jobs, workers, bar.update)
+        except WorkerError as error:
+            raise DataError(str(error)) from error
+        finally:
+            cv2.setNumThreads(threads)
+        return total
+
+    def _read_manifest(self, root: Path, settings: dict[str, int]) -> dict[str, int]:
+        """Return the manifest of a folder, {} for a new one; raise if it is another set."""
+        manifest = root / self.manifest
+        if root.exists() and not root.is_dir():
+            raise DataError(f"{root} is a file; --root must name a folder")
+        if not manifest.is_file():
+            if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+                raise DataError(
+                    f"{root} holds something else than {self.name} (no {self.manifest}); "
+                    "choose an empty or new folder"
+                )
+            return {}
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            differing = [key for key, value in settings.items() if found[key] != value]
+            found |= {name: int(found[name]) for name in ("n_train", "n_val")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{manifest} is damaged; choose another folder") from error
+        if differing:
+            details = ", ".join(f"{key} {found[key]}, not {settings[key]}" for key in differing)
+            raise DataError(f"{root} was made with {details}; choose another folder")
+        return found
+
+    def _write_manifest(self, root: Path, contents: dict[str, int]) -> None:
+        """Mark `root` as a sample set of this kind."""
+        part = root / f".{self.manifest}.{os.getpid()}.part"
+        text = json.dumps({"generator": self.package, **contents}, indent=2)
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(root / self.manifest)
+
+
+def _make(kind: SampleSet, seed: int, split: str, frames_per_scene: int, missing: list) -> int:
+    """Render and write (index, file) of one scene; return how many were written."""
+    for done, (index, path) in enumerate(missing):
+        if stopping():
+            return done
+        write_frame(path, *kind.render(seed, split, index, frames_per_scene=frames_per_scene))
+    return len(missing)

@@ -1,0 +1,215 @@
+"""Three analytic solids (box, ellipsoid, cone frustum) and their intersection with rays.
+
+Everything in a scene is one of these three solids. World coordinates are metres with z up; a
+solid carries a local frame, and rays are moved into that frame before they are tested. Vectors of
+many rays are arrays (3, ...) of their x, y and z components.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
+
+# Faces 0..5 of a box are -x, +x, -y, +y, -z, +z. A frustum uses 0 for its side and 4, 5 for its
+# caps, an ellipsoid only 0.
+FACES = 6
+
+# Below this a direction component counts as parallel to a face; keeps 1 / d finite in float32.
+_TINY = np.float32(1e-12)
+_SIGNS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
+
+Triple = tuple[float, float, float]
+
+
+def dot(a, b):
+    """Return the dot product of two triples (numbers or arrays), summed in a fixed order."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def turned(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return matrix (3, 3) @ vectors (3, ...), summed in a fixed order."""
+    return np.stack([dot(row, vectors) for row in matrix])
+
+
+def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+    """Return the (3, 3) rotation about z (yaw), the turned x (pitch), then y (roll) [rad]."""
+    cz, sz, cx, sx = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    cy, sy = np.cos(roll), np.sin(roll)
+    about_z = np.array([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]])
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
+    about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
+    return about_z @ about_x @ about_y
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One solid of a scene.
+
+    Args:
+        kind: BOX, ELLIPSOID or FRUSTUM.
+        centre: (3,) float64 world position of the middle [m].
+        axes: (3, 3) float64, row k is the local axis k in world coordinates (orthonormal).
+        half: (3,) float64 half sizes [m]. For a FRUSTUM the first two are the larger radius and
+            the third half the height along the local z axis.
+        materials: six material indices, one a face.
+        fit: the texture covers a face exactly once (pictures, doors) instead of being tiled.
+        casts_shadow: False for lamp bodies, which hold a light, and for what lies on the ground.
+        radii: bottom and top radius of a FRUSTUM [m]; unused by the other kinds.
+    """
+
+    kind: int
+    centre: np.ndarray
+    axes: np.ndarray
+    half: np.ndarray
+    materials: tuple[int, ...]
+    fit: bool = False
+    casts_shadow: bool = True
+    radii: tuple[float, float] = (0.0, 0.0)
+
+    def moved(self, yaw: float, offset: np.ndarray) -> Self:
+        """Return the shape turned by `yaw` [rad] about the world z axis, then shifted [m]."""
+        turn = rotation(yaw)
+        return replace(self, centre=turn @ self.centre + offset, axes=self.axes @ turn.T)
+
+
+def corners(shapes: list[Shape]) -> np.ndarray:
+    """Return the (P, 8, 3) world corners of the bounding boxes of P solids [m].
+
+    A bounding box is aligned with the local frame of its solid.
+    """
+    centres, halves, axes = (
+        np.stack([getattr(shape, name) for shape in shapes]) for name in ("centre", "half", "axes")
+    )
+    return centres[:, None] + (_SIGNS * halves[:, None]) @ axes
+
+
+def _six(materials: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (materials,) * FACES if isinstance(materials, int) else materials
+
+
+def box(
+    centre: Triple,
+    size: Triple,
+    materials: int | tuple[int, ...],
+    *,
+    fit: bool = False,
+    casts_shadow: bool = True,
+    **angles: float,
+) -> Shape:
+    """Return a box of full `size` [m] about `centre` [m], turned by `angles` of `rotation`."""
+    half = np.asarray(size, dtype=np.float64) / 2
+    axes = rotation(**angles).T
+    return Shape(BOX, np.array(centre, float), axes, half, _six(materials), fit, casts_shadow)
+
+
+def ellipsoid(
+    centre: Triple, radii: Triple, material: int, *, casts_shadow: bool = True, **angles: float
+) -> Shape:
+    """Return an ellipsoid with three `radii` [m]; equal radii make a sphere."""
+    half, axes = np.array(radii, dtype=np.float64), rotation(**angles).T
+    position = np.array(centre, float)
+    return Shape(ELLIPSOID, position, axes, half, _six(material), False, casts_shadow)
+
+
+def frustum(
+    base: Triple,
+    radii: tuple[float, float],
+    height: float,
+    material: int,
+    *,
+    pitch: float = 0.0,
+    casts_shadow: bool = True,
+) -> Shape:
+    """Return a capped cone on `base` [m] with (bottom, top) `radii` [m]; equal: a cylinder.
+
+    `pitch` [rad] tilts the axis about x through the base point.
+    """
+    axes = rotation(0.0, pitch).T
+    centre = np.array(base, float) + axes[2] * height / 2
+    half = np.array([max(radii), max(radii), height / 2])
+    return Shape(FRUSTUM, centre, axes, half, _six(material), False, casts_shadow, radii)
+
+
+def intersect(
+    shape: Shape, origin: np.ndarray, direction: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the first entry of rays into a solid.
+
+    Args:
+        shape: the solid.
+        origin: (3, ...) float32 ray origins in the LOCAL frame [m].
+        direction: (3, ...) float32 ray directions in the local frame, of any length; broadcasts
+            with the origins, so that one of them may be the same for all rays.
+
+    Returns:
+        t: (...) float32 ray parameter of the first entry, inf for a miss or an origin inside;
+        face: (...) or () int8 face number, see FACES.
+    """
+    return _INTERSECT[shape.kind](shape, origin, direction)
+
+
+def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return (3,) values as float32 that broadcast with vectors (3, ...)."""
+    return values.astype(np.float32).reshape(3, *(1,) * (like.ndim - 1))
+
+
+def _intersect_box(shape, origin, direction):
+    """Slab test: the entry is the last of the three near planes, if it precedes every far one."""
+    inverse = np.float32(1) / (direction + _TINY)
+    middle = -origin * inverse
+    reach = _column(shape.half, direction) * np.abs(inverse)
+    near = middle - reach
+    enter, leave = near.max(0), (middle + reach).min(0)
+    t = np.where((enter <= leave) & (enter > 0), enter, np.float32(np.inf))
+    positive = (direction < 0).view(np.int8)
+    face = np.where(enter == near[1], 2 + positive[1], 4 + positive[2])
+    return t, np.where(enter == near[0], positive[0], face)
+
+
+def _intersect_ellipsoid(shape, origin, direction):
+    """Unit sphere after dividing each local axis by its radius."""
+    scale = _column(1 / shape.half, direction)
+    o, d = origin * scale, direction * scale
+    a, b, c = dot(d, d), dot(o, d), dot(o, o) - np.float32(1)
+    root = b * b - a * c
+    t = (-b - np.sqrt(np.maximum(root, 0))) / a
+    return np.where((root > 0) & (t > 0), t, np.float32(np.inf)), np.int8(0)
+
+
+def _intersect_frustum(shape, origin, direction):
+    """Cone side (both roots, since a ray may enter through either) and two disc caps."""
+    height = np.float32(shape.half[2])
+    middle = np.float32(sum(shape.radii) / 2)
+    slope = np.float32((shape.radii[1] - shape.radii[0]) / (2 * shape.half[2]))
+    ox, oy, oz = origin
+    dx, dy, dz = direction
+    radius = middle + slope * oz
+    a = dx * dx + dy * dy - slope * slope * dz * dz
+    a = np.where(np.abs(a) < _TINY, _TINY, a)
+    b = ox * dx + oy * dy - slope * dz * radius
+    c = ox * ox + oy * oy - radius * radius
+    root = b * b - a * c
+    spread = np.sqrt(np.maximum(root, 0))
+    infinite = np.float32(np.inf)
+    t = infinite
+    for sign in (-1, 1):
+        side = (-b + sign * spread) / a
+        inside = (root > 0) & (side > 0) & (np.abs(oz + side * dz) <= height)
+        t = np.minimum(t, np.where(inside, side, infinite))
+    face = np.zeros(t.shape, np.int8)
+    inverse = np.float32(1) / (dz + _TINY)
+    for number, level, limit in ((4, -height, shape.radii[0]), (5, height, shape.radii[1])):
+        cap = (level - oz) * inverse
+        x, y = ox + cap * dx, oy + cap * dy
+        hit = (cap > 0) & (cap < t) & (x * x + y * y <= np.float32(limit * limit))
+        t = np.where(hit, cap, t)
+        face[hit] = number
+    # A camera never stands inside a solid, but a shadow ray may start on one: an origin inside
+    # sees only the far wall, which is no entry.
+    inside = (c < 0) & (np.abs(oz) < height)
+    return np.where(inside, infinite, t), face
+
+
+_INTERSECT = {BOX: _intersect_box, ELLIPSOID: _intersect_ellipsoid, FRUSTUM: _intersect_frustum}
