@@ -21,9 +21,9 @@ import torch
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
 from dataloaders.sampling import sample_sparse_depth
-from engine.cli import run_script
+from engine.cli import run_script, user_sentence
 from engine.errors import RunError
-from engine.failure import EXPECTED
+from engine.files import whole_file
 from engine.flags import OptionError, add_flag
 from engine.metrics import depth_metrics
 from inference.image_files import match_pairs, read_depth, read_rgb
@@ -33,6 +33,7 @@ from inference.tiling import MAX_TILE_PIXELS
 from models import packed_weights
 from visualize.pictures import prediction_picture, save_depth_png
 
+LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
 
 
@@ -152,11 +153,12 @@ def main(argv: list[str] | None = None) -> None:
         for index, (rgb_path, depth_path) in enumerate(pairs):
             try:
                 predict_pair(predictor, rgb_path, depth_path, index, args, camera, out)
-            except EXPECTED as error:
-                if not several:
+            except Exception as error:
+                sentence = user_sentence(error, LOWER)
+                if not several or sentence is None:
                     raise
                 failed += 1
-                print(f"failed: {error}")
+                print(f"failed: {sentence}")
     if failed:
         raise RunError(f"{failed} of {len(pairs)} images failed, as said above")
 
@@ -210,13 +212,18 @@ def save_prediction(
 ) -> list[Path]:
     """Write the result files of one image and return their paths."""
     png, npy, picture, ply = _outputs(out, stem)
-    save_depth_png(png, prediction.depth)
-    np.save(npy, prediction.depth)
-    prediction_picture(rgb, sparse_depth, prediction.depth).save(picture)
-    if camera is None:
-        return [png, npy, picture]
-    save_ply(ply, prediction.depth, rgb, camera)
-    return [png, npy, picture, ply]
+    depth = prediction.depth
+    writers = {
+        png: lambda path: save_depth_png(path, depth),
+        npy: lambda path: np.save(path, depth),
+        picture: lambda path: prediction_picture(rgb, sparse_depth, depth).save(path),
+    }
+    if camera is not None:
+        writers[ply] = lambda path: save_ply(path, depth, rgb, camera)
+    for path, write in writers.items():
+        with whole_file(path) as part:  # on a full disk no half file has a result's name
+            write(part)
+    return list(writers)
 
 
 def _outputs(out: Path, stem: str) -> tuple[Path, Path, Path, Path]:
@@ -282,4 +289,4 @@ def _cautions(prediction: Prediction) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, lower=LOWER)

@@ -174,7 +174,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, model, _released_args(path, model), "published", dropped=dropped)
     if not {"encoder.conv2.weight", "decoder.heads.weight"} <= model.keys():
         raise CheckpointError(
-            f"{path} is a state dict of another network than this project's or the published one; "
+            f"{path} is a state dict of another network than the published one or this project's; "
             f"its first key is {next(iter(named))}"
         )
     return Checkpoint(path, model, _own_args(path, model), "weights-only")

@@ -2,52 +2,54 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
 
 
-def replace_file(
-    path: Path,
-    write: Callable[[BinaryIO], object],
-    *,
-    keep_as: Path | None = None,
-    durable: bool = True,
-) -> None:
-    """Fill a file beside `path`, flush it to disk, and only then give it the name.
+@contextlib.contextmanager
+def whole_file(path: Path, *, keep_as: Path | None = None, durable: bool = False) -> Iterator[Path]:
+    """Give the path of a file beside `path`, of the same ending, for the context to write; only
+    when it is written does it get the name.
 
     Whoever reads `path`, or finds it after a power cut, sees the old content or the new one. A
     write that fails (a full disk) leaves the old file and removes what was written beside it.
 
     Args:
-        write: puts the content into the open file.
         keep_as: name under which the old file stays.
-        durable: whether the file survives a power cut once this returns, which waits for the disk.
+        durable: whether the file survives a power cut from here on, which waits for the disk.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written to.
+        OSError: the disk is full, or the folder cannot be written to; it names `path`.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        with part.open("wb") as stream:
-            write(stream)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
+        yield part
+        if durable:
+            _flush(part)
         if keep_as is not None and path.exists():
             path.replace(keep_as)
         part.replace(path)
     except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error  # name the file
-        raise
+        if error.errno is None:  # NumPy's, which counts what was written
+            raise OSError(f"{path} could not be written: {error}") from error
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     if durable:
-        _flush_folder(path.parent)
+        with contextlib.suppress(OSError):  # some file systems cannot open or flush a folder
+            _flush(path.parent)  # a new name is on disk once its folder is
+
+
+def replace_file(
+    path: Path, write: Callable[[BinaryIO], object], *, keep_as: Path | None = None
+) -> None:
+    """Write a durable `whole_file` through `write`, which puts the content into an open file."""
+    with whole_file(path, keep_as=keep_as, durable=True) as part, part.open("wb") as stream:
+        write(stream)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -62,15 +64,9 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     replace_text(path, text)
 
 
-def _flush_folder(folder: Path) -> None:
-    """A new name is on disk once its folder is; where folders cannot be opened, it is anyway."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems refuse to flush a folder
     finally:
         os.close(descriptor)

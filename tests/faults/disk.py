@@ -80,7 +80,7 @@ def fails_cleanly(process: subprocess.Popen, folder: Path, epoch: int) -> list[s
         wrong.append(f"exit code {process.returncode}: {errors[-500:]}")
     if load_checkpoint(folder / "last.pth").epoch != epoch:
         wrong.append("the last good checkpoint is gone")
-    if list(folder.glob(".*.part")):
+    if list(folder.glob(".*.part*")):
         wrong.append("half a file was left behind")
     return wrong
 
