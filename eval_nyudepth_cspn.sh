@@ -34,8 +34,11 @@ else
     [ -d "$run" ] || run=output/sample_rooms_resnet50
 fi
 root=data/nyudepth_hdf5
-if [ ! -d "$root" ]; then
-    echo "No data/nyudepth_hdf5: the images are the BUILT-IN SAMPLE ROOMS, not NYU Depth v2."
+if [ -d "$root" ]; then
+    "$PYTHON" -m tools.nyu found "$root"
+else
+    echo "No data/nyudepth_hdf5 (python -m tools.nyu download fetches it): the images are the"
+    echo "BUILT-IN SAMPLE ROOMS, not NYU Depth v2."
     root=data/sample_rooms
     "$PYTHON" -m sample_data.rooms --root "$root"
 fi

@@ -56,8 +56,10 @@ source tools/shell/sample_run.sh
 root=data/nyudepth_hdf5
 save_dir=output/nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm
 recipe=("${published[@]}")
-if [ ! -d "$root" ]; then
-    announce_sample "$root" "SAMPLE ROOMS" "NYU Depth v2"
+if [ -d "$root" ]; then
+    "$PYTHON" -m tools.nyu found "$root"
+else
+    announce_sample "$root" "SAMPLE ROOMS" "NYU Depth v2" "python -m tools.nyu download"
     root=data/sample_rooms
     save_dir=output/sample_rooms_resnet50
     frames=()

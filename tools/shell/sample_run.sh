@@ -1,11 +1,13 @@
 # Sourced by the training scripts: what a run needs, on a built-in sample set too.
 
-# Say in plain sight that the data are not the published ones: <missing folder> <sample> <data set>
+# Say in plain sight that the data are not the published ones:
+# <missing folder> <sample> <data set> <command that fetches it, where there is one>
 announce_sample() {
     cat <<NOTICE
 ================================================================================
 $1 does not exist: training on the BUILT-IN $2.
-These are rendered images. No number below is a $3 result.
+These are rendered images. No number below is a $3 result.${4:+
+$4 fetches $3.}
 ================================================================================
 NOTICE
 }
