@@ -40,7 +40,7 @@ from engine.flags import count, given_flags, of_call
 from engine.metrics import METRICS
 from engine.precision import keep_freed_memory, prepare, use_exact_float32
 from engine.run_folder import format_table
-from visualize.evaluation_pictures import Illustrator
+from visualize.evaluation_pictures import PictureWriter
 from visualize.report import write_record, write_report
 
 EXTREMES = 3  # best and worst images to draw, each
@@ -123,7 +123,7 @@ def score(
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():
             draws = name == args.model and seed == args.seed and wanted > 0
-            draw = Illustrator(model, save_dir / "pictures", range(wanted)) if draws else None
+            draw = PictureWriter(model, save_dir / "pictures", range(wanted)) if draws else None
             label = f"{name}, seed {seed}"
             rows = evaluate(method, loader, device, amp=args.amp, on_batch=draw, label=label)
             tables.append(pd.DataFrame(rows).assign(method=name, seed=seed))

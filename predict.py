@@ -31,7 +31,7 @@ from inference.point_cloud import Intrinsics, save_ply
 from inference.predictor import RESIZES, Prediction, Predictor
 from inference.tiling import MAX_TILE_PIXELS
 from models import packed_weights
-from visualize.pictures import prediction_picture, save_depth_png
+from visualize.pictures import prediction_picture, save_depth_png, save_picture
 
 LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
@@ -216,7 +216,7 @@ def save_prediction(
     writers = {
         png: lambda path: save_depth_png(path, depth),
         npy: lambda path: np.save(path, depth),
-        picture: lambda path: prediction_picture(rgb, sparse_depth, depth).save(path),
+        picture: lambda path: save_picture(path, prediction_picture(rgb, sparse_depth, depth)),
     }
     if camera is not None:
         writers[ply] = lambda path: save_ply(path, depth, rgb, camera)

@@ -44,7 +44,7 @@ from engine.schedule import build_optimizer, build_schedule
 from engine.signals import StopRequest
 from engine.training import Training, seed_everything
 from models import build_model
-from visualize.pictures import save_curves
+from visualize.curves import save_curves
 from visualize.tensorboard import TensorBoard
 
 # Steps between looks at how a GPU is doing, which wait for it; a CPU is looked at always.

@@ -17,7 +17,7 @@ from engine.checkpoint import CheckpointError, save_checkpoint
 from engine.errors import OptionError
 from inference.predictor import Predictor
 from models import build_model, convert_released_state_dict
-from visualize.pictures import FOOT_HEIGHT, LABEL_HEIGHT
+from visualize.pictures import FOOT_HEIGHT, GAP, LABEL_HEIGHT
 
 SIZE = (120, 160)
 
@@ -214,8 +214,8 @@ def test_the_command_writes_what_it_promises(pair, photo, checkpoint, tmp_path, 
     assert millimetres.dtype == np.uint16
     np.testing.assert_array_equal(millimetres, np.rint(np.clip(depth, 0, 65.535) * 1000))
     assert Image.open(out / "photo_picture.png").size == (
-        3 * 164 - 4,
-        120 + LABEL_HEIGHT + FOOT_HEIGHT,
+        3 * (160 + GAP) + GAP,
+        120 + LABEL_HEIGHT + 2 * GAP + FOOT_HEIGHT,
     )
     points, colors = read_ply(out / "photo.ply")
     assert len(points) == (depth > 0).sum()

@@ -6,7 +6,7 @@
 has_packages() {
     "$1" - <<'PROBE' 2>/dev/null
 import importlib.util as util, sys
-names = "torch torchvision h5py numpy pandas matplotlib imageio skimage cv2 scipy PIL tqdm pytest"
+names = "torch torchvision h5py numpy pandas matplotlib imageio skimage cv2 scipy PIL tqdm jinja2 pytest"
 sys.exit(any(util.find_spec(name) is None for name in names.split()))
 PROBE
 }

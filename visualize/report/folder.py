@@ -1,17 +1,18 @@
-"""A run folder read with distrust: what can be read, and a sentence for what cannot."""
+"""A run folder read as untrusted data: what can be read, and a sentence for what cannot."""
 
-import csv
 import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from visualize.report.record import RECORD
 
 # Sentences about one file; a table that is broken throughout needs no more.
 MOST_SENTENCES = 3
+MOST_COLUMNS = 64
 TEXT_COLUMNS = ("name", "method", "seed")
 
 
@@ -19,9 +20,9 @@ TEXT_COLUMNS = ("name", "method", "seed")
 class RunContent:
     """What a run folder and its evaluation hold; everything may be empty.
 
-    train, epochs: rows of the run's train.csv and eval.csv, an epoch each, every cell a number.
-    images, methods: rows of the evaluation's eval.csv and summary.csv; `name`, `method` and
-        `seed` are text, every other cell is a number.
+    train, epochs: the run's train.csv and eval.csv, an epoch each, every cell a number.
+    images, methods: the evaluation's eval.csv and summary.csv; `name`, `method` and `seed` are
+        text, every other cell is a number.
     record: the evaluation's evaluation.json.
     checkpoints: file, kind, epoch and scores of each.
     problems: sentences about what could not be read.
@@ -31,21 +32,29 @@ class RunContent:
     eval_dir: Path
     args: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
-    train: list[dict] = field(default_factory=list)
-    epochs: list[dict] = field(default_factory=list)
+    train: pd.DataFrame = field(default_factory=pd.DataFrame)
+    epochs: pd.DataFrame = field(default_factory=pd.DataFrame)
     events: list[dict] = field(default_factory=list)
     checkpoints: list[dict] = field(default_factory=list)
-    images: list[dict] = field(default_factory=list)
-    methods: list[dict] = field(default_factory=list)
+    images: pd.DataFrame = field(default_factory=pd.DataFrame)
+    methods: pd.DataFrame = field(default_factory=pd.DataFrame)
     record: dict = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
+    def recorded(self, key: str) -> dict:
+        """Return one of the record's groups, {} where it has none."""
+        return as_dict(self.record.get(key))
+
+    def first_draw(self) -> pd.DataFrame:
+        """Return the rows of `images` that the first sampling seed gave, in order."""
+        return self.images[self.images["seed"] == self.images["seed"].iloc[0]]
+
 
 def read_run(path: Path, eval_dir: Path) -> RunContent:
-    """Read what there is; never raises for what a file holds."""
+    """Return what a run folder and `eval_dir` hold; never raise for what a file holds."""
     run = RunContent(path, eval_dir)
     settings = _read_json(path / "args.json", run.problems)
-    run.args, run.environment = _dict(settings, "args"), _dict(settings, "environment")
+    run.args, run.environment = as_dict(settings.get("args")), as_dict(settings.get("environment"))
     run.train = _read_table(path / "train.csv", ("epoch", "lr", "LOSS", "RMSE"), run.problems)
     run.epochs = _read_table(path / "eval.csv", ("epoch", "RMSE", "MAE"), run.problems)
     run.events = _read_events(path / "log.jsonl", run.problems)
@@ -58,13 +67,18 @@ def read_run(path: Path, eval_dir: Path) -> RunContent:
     return run
 
 
-def _dict(found: dict, key: str) -> dict:
-    value = found.get(key)
+def as_dict(value: object) -> dict:
+    """Return `value` where it is a dict, {} otherwise."""
     return value if isinstance(value, dict) else {}
 
 
+def is_number(value: object) -> bool:
+    """Return whether it is a finite int or float."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def _read_text(path: Path, problems: list[str]) -> str | None:
-    """The file's text, None where it does not exist or (with a sentence) cannot be read."""
+    """Return the file's text, None where it does not exist or (with a sentence) is unreadable."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -74,74 +88,91 @@ def _read_text(path: Path, problems: list[str]) -> str | None:
         return None
 
 
+def _parse(text: str) -> dict | None:
+    """Return a JSON object; None for another value, ValueError for no JSON."""
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return found if isinstance(found, dict) else None
+
+
 def _read_json(path: Path, problems: list[str]) -> dict:
     text = _read_text(path, problems)
     if text is None:
         return {}
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = _parse(text)
+    except ValueError:
         problems.append(f"{_label(path)} is not JSON.")
         return {}
-    if not isinstance(found, dict):
+    if found is None:
         problems.append(f"{_label(path)} holds no object of settings.")
-        return {}
-    return found
-
-
-def _read_table(path: Path, required: tuple[str, ...], problems: list[str]) -> list[dict]:
-    """The rows whose every cell is what its column asks for."""
-    text = _read_text(path, problems)
-    if text is None:
-        return []
-    rows, wrong = [], []
-    reader = csv.DictReader(text.splitlines())
-    try:
-        missing = [column for column in required if column not in (reader.fieldnames or ())]
-        if missing:
-            problems.append(f"{_label(path)} has no column {missing[0]}.")
-            return []
-        for row in reader:
-            try:
-                rows.append({key: _cell(key, value) for key, value in row.items()})
-            except (TypeError, ValueError):
-                wrong.append(f"{_label(path)}, line {reader.line_num}, is not a row of numbers.")
-    except csv.Error as error:
-        wrong.append(f"{_label(path)} is not a table: {error}.")
-    problems.extend(wrong[:MOST_SENTENCES])
-    if len(wrong) > MOST_SENTENCES:
-        problems.append(f"{_label(path)}: {len(wrong) - MOST_SENTENCES} more rows like that.")
-    return rows
-
-
-def _cell(key: str | None, value: str | None) -> str | float:
-    """A cell's text or number; a cell too many has no key, one too few no value."""
-    if key is None or value is None:
-        raise ValueError
-    return value if key in TEXT_COLUMNS else float(value)
+    return found or {}
 
 
 def _read_events(path: Path, problems: list[str]) -> list[dict]:
-    text = _read_text(path, problems)
     events, wrong = [], 0
-    for line in (text or "").splitlines():
-        if not line.strip():
-            continue
+    for line in filter(str.strip, (_read_text(path, problems) or "").splitlines()):
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+            event = _parse(line)
+        except ValueError:
             event = None
-        if isinstance(event, dict):
-            events.append(event)
-        else:
+        if event is None:
             wrong += 1
+        else:
+            events.append(event)
     if wrong:
         problems.append(f"{_label(path)}: {wrong} line{'s' * (wrong > 1)} not readable.")
     return events
 
 
+def _read_table(path: Path, required: tuple[str, ...], problems: list[str]) -> pd.DataFrame:
+    """Return the rows that have a number in every column but those of text."""
+    try:
+        # The header is read as a row, so that longer and shorter rows are seen, not shifted.
+        cells = pd.read_csv(
+            path,
+            header=None,
+            names=range(MOST_COLUMNS),
+            dtype=str,
+            keep_default_na=False,
+            encoding_errors="replace",
+        )
+    except FileNotFoundError:
+        return pd.DataFrame()
+    except OSError as error:
+        problems.append(f"{_label(path)} cannot be read: {error.strerror}.")
+        return pd.DataFrame()
+    except ValueError as error:
+        problems.append(f"{_label(path)} is not a table: {str(error).strip()}.")
+        return pd.DataFrame()
+    header = [] if cells.empty else [name for name in cells.iloc[0] if name]
+    missing = [column for column in required if column not in header]
+    if missing:
+        problems.append(f"{_label(path)} has no column {missing[0]}.")
+        return pd.DataFrame()
+    table, rest = (
+        cells.iloc[1:, : len(header)].set_axis(header, axis=1),
+        cells.iloc[1:, len(header) :],
+    )
+    table = table.loc[:, ~table.columns.duplicated()]
+    wrong = (rest != "").any(axis=1)
+    for name in table.columns.difference(TEXT_COLUMNS):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong |= numbers.isna() & (table[name].str.strip().str.lower() != "nan")
+        table[name] = numbers.astype(float)
+    problems += [
+        f"{_label(path)}, line {row + 1}, is not a row of numbers."
+        for row in wrong.index[wrong][:MOST_SENTENCES]
+    ]
+    if wrong.sum() > MOST_SENTENCES:
+        problems.append(f"{_label(path)}: {wrong.sum() - MOST_SENTENCES} more rows like that.")
+    return table[~wrong].reset_index(drop=True)
+
+
 def _read_checkpoint(path: Path, problems: list[str]) -> dict:
-    """Epoch and scores; tensors are mapped, not read, so a large file costs nothing."""
+    """Return epoch and scores; tensors are mapped, not read, so a large file costs nothing."""
     found = {"file": path.name, "kind": "unreadable", "epoch": None, "scores": {}}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -150,15 +181,10 @@ def _read_checkpoint(path: Path, problems: list[str]) -> dict:
         return found
     if not isinstance(state, dict) or not isinstance(state.get("format"), str):
         return found | {"kind": "bare weights, as published"}
-    scores = {k: v for k, v in _dict(state, "scores").items() if is_number(v)}
+    scores = {k: v for k, v in as_dict(state.get("scores")).items() if is_number(v)}
     epoch = state.get("epoch")
     epoch = epoch if isinstance(epoch, int) else None
     return found | {"kind": state["format"], "epoch": epoch, "scores": scores}
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite int or float."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _label(path: Path) -> str:

@@ -10,31 +10,27 @@ PUBLISHED = {
 }
 PUBLISHED_METRICS = ("RMSE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10")
 TEST_IMAGES = 654
+# Flag -> what it may be, the published value first.
+PROTOCOL = {
+    "n_sample": (500,),
+    "sampler": ("bernoulli",),
+    "depth_resize": ("released", None),
+}
 
 
 def data_set(run: RunContent) -> str:
-    """The data set's name by the flags of the evaluation or else of the run; "" if unknown."""
-    args = run.record.get("args")
-    args = args if isinstance(args, dict) else run.args
-    return str(args.get("data_set", ""))
-
-
-def scored_names(run: RunContent) -> list[str]:
-    """The images of the first draw, in order."""
-    first = run.images[0]["seed"] if run.images else None
-    return [row["name"] for row in run.images if row["seed"] == first]
+    """Return the data set by the evaluation's flags or else the run's; "" if unknown."""
+    return str((run.recorded("args") or run.args).get("data_set", ""))
 
 
 def why_not_comparable(run: RunContent) -> list[str]:
-    """Reasons why the scores are not those of the published experiment; none if they are.
+    """Return reasons why the scores are not those of the published experiment; none if they are.
 
-    The images themselves are not checked, only what the evaluation says about them.
+    The images themselves are not checked, only what the evaluation recorded about them.
     """
     if not run.record:
         return ["what was scored is not recorded (no evaluation.json)"]
-    args = run.record.get("args")
-    args = args if isinstance(args, dict) else {}
-    reasons = []
+    args, reasons = run.recorded("args"), []
     if run.record.get("sample_set"):
         reasons.append(
             f"the images are rendered by this project ({run.record['sample_set']}); they are not "
@@ -42,17 +38,13 @@ def why_not_comparable(run: RunContent) -> list[str]:
         )
     elif args.get("data_set") != "nyudepth":
         reasons.append(f"the data set is {args.get('data_set')}, not NYU Depth v2")
-    names = set(scored_names(run))
-    official = {name for name in names if name.startswith("val/official/")}
-    if len(names) != TEST_IMAGES or official != names:
+    names = set() if run.images.empty else set(run.first_draw()["name"])
+    if len(names) != TEST_IMAGES or not all(name.startswith("val/official/") for name in names):
         reasons.append(
             f"{len(names)} images were scored, not the {TEST_IMAGES} of the official test split"
         )
-    for flag, expected in (
-        ("n_sample", (500,)),
-        ("sampler", ("bernoulli",)),
-        ("depth_resize", ("released", None)),
-    ):
-        if args.get(flag) not in expected:
-            reasons.append(f"{flag} is {args.get(flag)}, published {expected[0]}")
-    return reasons
+    return reasons + [
+        f"{flag} is {args.get(flag)}, published {expected[0]}"
+        for flag, expected in PROTOCOL.items()
+        if args.get(flag) not in expected
+    ]

@@ -1,4 +1,4 @@
-"""What an evaluation scored, kept beside its tables so that a report can say it later."""
+"""What an evaluation scored, kept beside its tables for the report."""
 
 import json
 import platform
@@ -14,11 +14,7 @@ RECORD = "evaluation.json"
 
 
 def write_record(
-    folder: Path,
-    args: dict,
-    dataset: DepthDataset,
-    checkpoint: Checkpoint,
-    drawn: dict[int, str],
+    folder: Path, args: dict, dataset: DepthDataset, checkpoint: Checkpoint, drawn: dict[int, str]
 ) -> None:
     """Write `evaluation.json` into `folder`.
 
@@ -47,7 +43,7 @@ def write_record(
 
 
 def _sample_set(root: Path) -> str | None:
-    """The generator that rendered the images in `root`, None where nothing says so."""
+    """Return the generator that rendered the images in `root`, None where no file names one."""
     for path in sorted(root.glob("*.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
