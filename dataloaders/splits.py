@@ -111,20 +111,31 @@ class RootBounds:
 def split_scenes(frames: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
     """Set whole scenes (folders) aside, so that none is in both parts.
 
+    A single scene, such as NYU's labelled set, is cut in two: its last frames are held out, since
+    neighbours in their sorted names show nearly the same.
+
     Args:
         frames: of one split. fraction: of the scenes to hold out, 0..1; at least one where it is
             not 0. The scenes are spread evenly over their sorted names, the same ones every time.
+            Of a single scene, the fraction of its frames.
 
     Returns:
         The frames that stay and those held out, each in the given order.
 
     Raises:
-        DataError: fewer than two scenes, or nothing would stay.
+        DataError: nothing would stay.
     """
     scenes = sorted({frame.parent for frame in frames})
-    count = max(1, round(fraction * len(scenes))) if fraction > 0 else 0
-    if count >= len(scenes):
-        raise DataError(f"cannot hold out {count} of {len(scenes)} scenes and train on the rest")
+    units = scenes if len(scenes) > 1 else frames
+    count = max(1, round(fraction * len(units))) if fraction > 0 else 0
+    if count >= len(units):
+        raise DataError(
+            f"cannot hold out {count} of {len(scenes)} scenes ({len(frames)} frames) and train on "
+            "the rest"
+        )
+    if count and units is frames:
+        last = set(sorted(frames)[-count:])
+        return [f for f in frames if f not in last], [f for f in frames if f in last]
     held_out = {scenes[i * len(scenes) // count] for i in range(count)}
     stay = [frame for frame in frames if frame.parent not in held_out]
     return stay, [frame for frame in frames if frame.parent in held_out]

@@ -193,8 +193,17 @@ def test_whole_scenes_are_held_out():
     assert split_scenes(frames, 0.05) == (stay, held_out)
     assert len({f.parent for f in split_scenes(frames, 0.001)[1]}) == 1
     assert split_scenes(frames, 0.0) == (frames, [])
+    with pytest.raises(DataError, match="cannot hold out 40 of 40 scenes"):
+        split_scenes(frames, 1.0)
+
+
+def test_of_a_single_scene_the_last_frames_are_held_out():
+    frames = [Path(f"root/train/labeled/{i:05d}.h5") for i in (5, 1, 4, 2, 3)]
+    stay, held_out = split_scenes(frames, 0.4)
+    assert [f.stem for f in stay] == ["00001", "00002", "00003"]
+    assert [f.stem for f in held_out] == ["00005", "00004"]
     with pytest.raises(DataError, match="cannot hold out 1 of 1 scenes"):
-        split_scenes(frames[:2], 0.5)
+        split_scenes(frames[:1], 0.5)
 
 
 def test_missing_folders_get_a_sentence(tmp_path):
