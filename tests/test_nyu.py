@@ -173,7 +173,7 @@ def test_files_that_are_no_matlab_files_are_sentences(tmp_path):
     (tmp_path / "no.mat").write_bytes(b"MATLAB 5.0" * 99)
     with pytest.raises(DataError, match="holds no trainNdxs and testNdxs"):
         convert_labeled(mat, tmp_path / "no.mat", tmp_path / "root")
-    with pytest.raises(DataError, match="not a readable MATLAB 7.3 file"):
+    with pytest.raises(DataError, match=r"not a readable MATLAB 7\.3 file"):
         convert_labeled(tmp_path / "no.mat", write_splits(tmp_path), tmp_path / "root")
 
 
