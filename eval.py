@@ -27,6 +27,7 @@ from engine import config, distributed, flags
 from engine.baselines import BASELINES, Interpolation
 from engine.checkpoint import (
     Checkpoint,
+    describe,
     find_checkpoint,
     load_checkpoint,
     load_network,
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
 
     model = load_network(checkpoint, args, device)
     if distributed.is_main():
-        describe(checkpoint, args)
+        print(describe(checkpoint, args))
         if args.export_released:
             tensors = save_released(Path(args.export_released), model)
             print(f"wrote {tensors} tensors under the release's names to {args.export_released}")
@@ -147,19 +148,6 @@ def score(
     shown = summary[[*SHOWN, "RMSE_std"] if args.repeat > 1 else SHOWN]
     print(format_table(shown.reset_index().to_dict("records")))
     print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")
-
-
-def describe(checkpoint: Checkpoint, args: EvalConfig) -> None:
-    """Print what was found in the file and what will be run."""
-    print(f"{checkpoint.path}: {checkpoint.kind} checkpoint, {args.model} {args.arch}", end="")
-    print(f", epoch {checkpoint.epoch}" if checkpoint.epoch else "")
-    settings = f"{args.cspn_step} steps, {args.cspn_norm_type}, {args.cspn_anchor}"
-    print(f"propagation: {settings if args.refine == 'cspn' else args.refine}")
-    if checkpoint.kind == "weights-only":
-        print("the file holds no settings: those above are the flags' or their defaults")
-    if checkpoint.dropped:
-        print(f"dropped {len(checkpoint.dropped)} tensors that the published network never uses:")
-        print("  " + ", ".join(checkpoint.dropped))
 
 
 if __name__ == "__main__":

@@ -286,3 +286,25 @@ def load_network(
         raise CheckpointError(f"{checkpoint.path}: its settings are wrong: {error}") from error
     load_weights(model.to(device), checkpoint)
     return model
+
+
+def describe(checkpoint: Checkpoint, settings: NetworkConfig) -> str:
+    """Return in words what was found in the file and which network will run."""
+    epoch = f", epoch {checkpoint.epoch}" if checkpoint.epoch else ""
+    propagation = settings.refine
+    if propagation == "cspn":
+        propagation = (
+            f"{settings.cspn_step} steps, {settings.cspn_norm_type}, {settings.cspn_anchor}"
+        )
+    lines = [
+        f"{checkpoint.path}: {checkpoint.kind} checkpoint, {settings.model} {settings.arch}{epoch}",
+        f"propagation: {propagation}",
+    ]
+    if checkpoint.kind == "weights-only":
+        lines.append("the file holds no settings: those above are the flags' or their defaults")
+    if checkpoint.dropped:
+        lines.append(
+            f"dropped {len(checkpoint.dropped)} tensors that the published network never uses:\n  "
+            + ", ".join(checkpoint.dropped)
+        )
+    return "\n".join(lines)

@@ -31,7 +31,9 @@ from models.unpool import UnpoolConv
 INPUT, OUTPUT = "rgbd", "depth"
 # What writing ONNX takes beyond requirements.txt; onnxruntime runs the result.
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-SUFFIXES = (".onnx", ".pt2")
+# The oldest that holds every operation here: the runtimes of robots and pinned servers are old.
+ONNX_OPSET, ONNX_IR = 18, 8
+ONNX_FORMAT = f"opset {ONNX_OPSET}, IR {ONNX_IR}: onnxruntime 1.14 or newer"
 
 
 class ExportError(ValueError):
@@ -77,7 +79,8 @@ def save_program(program: ExportedProgram, path: Path, metadata: dict[str, str])
 
 
 def save_onnx(program: ExportedProgram, path: Path, metadata: dict[str, str]) -> None:
-    """Write one .onnx file with its weights inside; `metadata` goes into metadata_props.
+    """Write one .onnx file of `ONNX_FORMAT` with its weights inside; `metadata` goes into
+    metadata_props.
 
     Raises:
         ExportError: the packages of requirements-export.txt are not installed.
@@ -90,9 +93,16 @@ def save_onnx(program: ExportedProgram, path: Path, metadata: dict[str, str]) ->
         )
     with _quiet():
         onnx_program = torch.onnx.export(
-            program, (), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            program,
+            (),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=ONNX_OPSET,
+            verbose=False,
         )
     model = onnx_program.model
+    model.ir_version = ONNX_IR
     _name_axes(model.graph)
     model.metadata_props.update(metadata)
     onnx_program.save(path, external_data=False)

@@ -113,6 +113,9 @@ def test_the_onnx_file_has_named_axes_standard_operators_and_says_what_it_takes(
         assert axes == ["batch", channels, "height", "width"]
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
+    # What onnxruntime 1.14 to 1.17 read; 1.17.3 has run such a file.
+    assert model.ir_version == 8 and [entry.version for entry in model.opset_import] == [18]
+    assert "model.onnx, opset 18, IR 8: onnxruntime 1.14 or newer, " in exported[1]
 
 
 def test_the_saved_program_runs_in_a_process_without_this_project(exported, tmp_path):

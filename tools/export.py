@@ -1,7 +1,7 @@
 """The command `python -m tools.export`: a checkpoint in, ONNX and PyTorch programs out.
 
-Every file is run after it was written, beside the network itself, on an image of the published
-size; a file that disagrees is an error.
+Every file is run beside the network itself, on an image of the published size, before it gets its
+name; a file that disagrees is an error.
 """
 
 import argparse
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from engine import config
-from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
+from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_network
 from engine.cli import run_script
-from engine.errors import RunError
-from engine.flags import OptionError, add_flags, given_flags
-from models import build_model
+from engine.errors import OptionError, RunError
+from engine.files import whole_file
+from engine.flags import add_flags, given_flags
 from models.export import (
     INPUT,
+    ONNX_FORMAT,
     OUTPUT,
-    SUFFIXES,
     ExportError,
     export_program,
     save_onnx,
@@ -29,8 +29,9 @@ from models.export import (
 )
 from models.network import MIN_SIZE, DepthCompletionNet
 
-# Largest difference to the network's own output that passes, as a share of its largest depth.
+# Largest difference to the network's own output that passes, as a fraction of its largest depth.
 TOLERANCE = 1e-4
+WRITERS = {".onnx": save_onnx, ".pt2": save_program}
 SIZES = {"nyudepth": (228, 304), "kitti": (228, 912)}
 ENCODINGS = {
     "released": "trunc((rgb / 255 - mean) / std * 255) mod 256 / 255",
@@ -48,7 +49,7 @@ class NetworkFlags(config.ModelConfig, config.PropagationConfig):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every flag of this command."""
+    """Return the parser with every flag of this command."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.export",
         description="Write a checkpoint's network as ONNX (.onnx) or a PyTorch program (.pt2).",
@@ -75,12 +76,11 @@ def main(argv: list[str] | None = None) -> None:
     given = given_flags(build_parser(), argv)
     paths = [Path(name) for name in given["out"]]
     for path in paths:
-        if path.suffix not in SUFFIXES:
-            raise OptionError(f"--out {path} must end in {' or '.join(SUFFIXES)}")
+        if path.suffix not in WRITERS:
+            raise OptionError(f"--out {path} must end in {' or '.join(WRITERS)}")
     checkpoint = load_checkpoint(find_checkpoint(Path(given["resume"])))
     settings = config.NetworkConfig.of(config.evaluation_settings(checkpoint.args), given)
-    model = build_model(**settings.model_options()).eval()
-    load_weights(model, checkpoint)
+    model = load_network(checkpoint, settings, torch.device("cpu")).eval()
     metadata = describe(model, checkpoint)
     print(f"{checkpoint.path}: {metadata['network']}; {metadata['propagation']}")
     print(f"input {INPUT}: {metadata[INPUT]}")
@@ -93,16 +93,18 @@ def main(argv: list[str] | None = None) -> None:
         program = export_program(model)
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write = save_onnx if path.suffix == ".onnx" else save_program
-            write(program, path, metadata)
+            with whole_file(path) as part:
+                WRITERS[path.suffix](program, part, metadata)
+                compared = compare(part, rgbd, expected)
+            form = ONNX_FORMAT if path.suffix == ".onnx" else "torch.export"
             megabytes = path.stat().st_size / 1e6
-            print(f"wrote {path}, {megabytes:.1f} MB; {compare(path, rgbd, expected)}")
+            print(f"wrote {path}, {form}, {megabytes:.1f} MB; {compared}")
     except ExportError as error:
         raise OptionError(str(error)) from error
 
 
 def describe(model: DepthCompletionNet, checkpoint: Checkpoint) -> dict[str, str]:
-    """What a user of the file must know, as plain strings: input, output, origin."""
+    """Return what a user of the file must know, as plain strings: input, output, origin."""
     encoding = checkpoint.args.get("rgb_encoding", "released")
     propagation = "none"
     if model.refinement is not None:
@@ -128,7 +130,7 @@ def describe(model: DepthCompletionNet, checkpoint: Checkpoint) -> dict[str, str
 
 
 def example(height: int, width: int) -> Tensor:
-    """(1, 4, H, W): noise for colours, and depth of 1..5 metres at about 500 pixels."""
+    """Return (1, 4, H, W): noise for colours, and depth of 1..5 metres at about 500 pixels."""
     generator = torch.Generator().manual_seed(0)
     rgbd = torch.rand(1, 4, height, width, generator=generator)
     known = torch.rand(1, height, width, generator=generator) < 500 / (height * width)
@@ -137,7 +139,7 @@ def example(height: int, width: int) -> Tensor:
 
 
 def compare(path: Path, rgbd: Tensor, expected: Tensor) -> str:
-    """Run the written file; says how far its depth is from the network's.
+    """Run the written file and return in words how far its depth is from the network's.
 
     Raises:
         RunError: further than rounding explains.
@@ -149,13 +151,15 @@ def compare(path: Path, rgbd: Tensor, expected: Tensor) -> str:
     with torch.no_grad():
         difference = (run(rgbd) - expected).abs().max().item()
     if not difference <= TOLERANCE * expected.abs().max().item():
-        raise RunError(f"{path} gives depth that is {difference:g} m off the network's")
+        raise RunError(
+            f"the {path.suffix} gives depth {difference:g} m off the network's; not kept"
+        )
     size = f"{rgbd.shape[2]}x{rgbd.shape[3]}"
     return f"run on {size}: at most {difference:.1g} m from PyTorch's depth"
 
 
 def load_export(path: Path) -> Callable[[Tensor], Tensor]:
-    """A written file as a function of a CPU tensor; an ImportError without onnxruntime."""
+    """Return a written file as a function of a CPU tensor; an ImportError without onnxruntime."""
     if path.suffix == ".pt2":
         return torch.export.load(path).module()
     import onnxruntime
