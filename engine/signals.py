@@ -1,12 +1,13 @@
 """Signals that ask a run to stop: at the next step, with everything saved.
 
 SIGTERM is what a scheduler sends before it takes a machine away, SIGINT what Ctrl-C sends, SIGUSR1
-what schedulers can be told to send some time before either.
+what schedulers can be told to send some time before either, SIGHUP what a closed terminal sends.
 """
 
 import contextlib
 import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +16,16 @@ from collections.abc import Iterator
 # scheduler can tell it from a failure (2) and from the end (0).
 EXIT_STOPPED = 75
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
 )
 
 # Signals within this many seconds are one request: a terminal or a scheduler may reach a process
 # and what started it, which sends the signal on.
 ONE_REQUEST = 1.0
+ASKED = b"\nasked to stop: saving after this step (ask again to stop at once)\n"
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class Stopped(Exception):
@@ -41,7 +46,11 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        before = {
+            number: signal.signal(number, self._receive)
+            for number in SIGNALS
+            if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN  # nohup ignores it
+        }
         try:
             yield self
         finally:
@@ -53,8 +62,23 @@ class StopRequest:
         if self.signal is None:
             self.signal, self.received_at = signal.Signals(number), now
             # Not print: the signal may have come in the middle of one.
-            os.write(2, b"\nasked to stop: saving after this step (ask again to stop at once)\n")
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                os.write(
+                    2, b"\nasked to stop: saving after this step (ask again to stop at once)\n"
+                )
+            if number == HANGUP:
+                _leave_terminal()
         elif now - self.received_at > ONE_REQUEST:
             again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, again)
             signal.raise_signal(number)
+
+
+def _leave_terminal() -> None:
+    """Send what this process prints to the null device where it went to a terminal: the terminal
+    is gone, and printing to it is an error that would end the run before it is saved."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (1, 2):
+        if stat.S_ISCHR(os.fstat(number).st_mode):
+            os.dup2(null, number)
+    os.close(null)

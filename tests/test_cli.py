@@ -177,3 +177,36 @@ def test_a_command_of_one_process_refuses_to_run_in_several(monkeypatch, capsys)
     assert exit_code(lambda argv: None, []) == 2
     assert "start it with python" in capsys.readouterr().err
     assert exit_code(lambda argv: None, [], processes=True) == 0
+
+
+def test_a_closed_terminal_asks_a_run_to_save_and_what_it_prints_is_dropped():
+    code = """
+import os, pty, signal, sys
+from engine.signals import StopRequest
+pid, terminal = pty.fork()
+if pid == 0:
+    request = StopRequest()
+    with request.received():
+        print("ready", flush=True)
+        while request.signal is None:
+            signal.pause()
+        print("to a terminal that is gone", flush=True)
+    os._exit(7 if request.signal == signal.SIGHUP else 1)
+assert b"ready" in os.read(terminal, 100)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert command(code).returncode == 7
+
+
+def test_a_run_under_nohup_goes_on_without_its_terminal():
+    code = """
+import signal
+from engine.signals import StopRequest
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+request = StopRequest()
+with request.received():
+    signal.raise_signal(signal.SIGHUP)
+assert request.signal is None
+"""
+    assert command(code).returncode == 0

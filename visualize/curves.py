@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from engine.files import whole_file
+
 Series = dict[str, pd.Series]
 
 # Colours of text, grid lines and lines -> the page's CSS variables, which follow the reader's
@@ -53,7 +55,8 @@ def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> No
         axes.set(title=title, xlabel="epoch")
         if len(axes.lines) > 1:
             axes.legend()
-    figure.savefig(path, dpi=110, format="png")
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")
 
 
 def chart_svg(title: str, series: Series) -> str:

@@ -17,6 +17,7 @@ from scipy.ndimage import minimum_filter
 from skimage.util import montage
 
 from dataloaders.sampling import resize_points
+from engine.files import whole_file
 
 LABEL_HEIGHT = 20
 FOOT_HEIGHT = 38
@@ -48,7 +49,8 @@ def save_depth_png(path: Path, depth: np.ndarray) -> None:
 
 def save_picture(path: Path, pixels: np.ndarray) -> None:
     """Write (H, W) uint16 or (H, W, 3) uint8 as a PNG, whatever the suffix of `path`."""
-    imageio.imwrite(path, pixels, plugin="pillow", extension=".png")
+    with whole_file(path) as part:
+        imageio.imwrite(part, pixels, plugin="pillow", extension=".png")
 
 
 def colorize(values: np.ndarray, low: float, high: float, colormap: str = "turbo") -> np.ndarray:

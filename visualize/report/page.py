@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from engine.baselines import BASELINES
 from engine.errors import RunError
+from engine.files import whole_file
 from visualize.curves import chart_svg, epoch_curves
 from visualize.report.folder import RunContent, is_number, read_run
 from visualize.report.images import picture_section
@@ -48,12 +49,8 @@ def write_report(run: Path, *, eval_dir: Path | None = None, out: Path | None = 
         raise RunError(f"{run} is not a run folder")
     out = out or run / "report.html"
     page = render(read_run(run, eval_dir or run / "eval_result"))
-    part = out.with_name(f".{out.name}.part")
-    try:
+    with whole_file(out) as part:
         part.write_text(page, encoding="utf-8", errors="replace")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     return out
 
 

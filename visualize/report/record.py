@@ -9,6 +9,7 @@ import torch
 
 from dataloaders import DepthDataset
 from engine.checkpoint import Checkpoint
+from engine.files import replace_text
 
 RECORD = "evaluation.json"
 
@@ -39,7 +40,7 @@ def write_record(
             "cpu_threads": torch.get_num_threads(),
         },
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    replace_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def _sample_set(root: Path) -> str | None:
