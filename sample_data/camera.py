@@ -11,6 +11,9 @@ import numpy as np
 
 from sample_data.shapes import rotation
 
+Window = tuple[slice, slice]  # rows and columns of a picture
+ALL: Window = slice(None), slice(None)
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -19,35 +22,24 @@ class Camera:
     Args:
         position: (3,) world position [m].
         axes: (3, 3) columns are the right, down and forward directions in the world.
-        u: (W,) float32 ray slope to the right of each pixel column, (column - cx) / fx.
-        v: (H,) float32 ray slope downwards of each pixel row.
+        u: (1, W) float32 ray slopes to the right, x / z, growing along a row.
+        v: (H, 1) float32 ray slopes downwards, y / z, growing along a column.
+        pitch: float32 slope from one column to the next.
     """
 
     position: np.ndarray
     axes: np.ndarray
     u: np.ndarray
     v: np.ndarray
+    pitch: np.float32
 
-    def rays(
-        self,
-        frame: np.ndarray | None = None,
-        rows: slice = slice(None),
-        columns: slice = slice(None),
-    ) -> np.ndarray:
+    def rays(self, frame: np.ndarray | None = None, window: Window = ALL) -> np.ndarray:
         """Return (3, h, w) float32 ray directions of a window of the picture.
 
         `frame` (3, 3) has the axes of a local frame as rows; None is the world.
         """
-        matrix = self.axes if frame is None else frame @ self.axes
-        a, b, c = matrix.T.astype(np.float32)[:, :, None, None]
-        u, v = self.slopes(rows, columns)
-        return a * u + (b * v + c)
-
-    def slopes(
-        self, rows: slice = slice(None), columns: slice = slice(None)
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the float32 slopes u and v of a window, which broadcast to (h, w)."""
-        return self.u[columns], self.v[rows, None]
+        right, down, forward = columns(self.axes if frame is None else frame @ self.axes)
+        return right * self.u[:, window[1]] + (down * self.v[window[0]] + forward)
 
     def spans(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Return windows that hold all rays with slopes between low and high.
@@ -60,9 +52,10 @@ class Camera:
         """
         found = []
         for axis, slopes in ((1, self.v), (0, self.u)):
-            start = np.searchsorted(slopes, low[:, axis].astype(np.float32))
-            end = np.searchsorted(slopes, high[:, axis].astype(np.float32))
-            found += [np.maximum(start - 1, 0), np.minimum(end + 1, len(slopes))]
+            # The greatest and least slope of every row, then of every column.
+            start = np.searchsorted(slopes.max(axis), low[:, axis].astype(np.float32))
+            end = np.searchsorted(slopes.min(axis), high[:, axis].astype(np.float32))
+            found += [np.maximum(start - 1, 0), np.minimum(end + 1, slopes.shape[1 - axis])]
         return np.stack(found, axis=1)
 
 
@@ -87,7 +80,13 @@ def pinhole(
         ((np.arange(0, n, step) - c) / focal).astype(np.float32)
         for n, c in zip(size, centre, strict=True)
     )
-    return Camera(np.asarray(position, dtype=np.float64), axes, u, v)
+    position = np.asarray(position, dtype=np.float64)
+    return Camera(position, axes, u[None], v[:, None], u[1] - u[0])
+
+
+def columns(matrix: np.ndarray) -> np.ndarray:
+    """Return the columns of a matrix (3, 3) as three float32 vectors (3, 1, 1)."""
+    return matrix.T.astype(np.float32)[:, :, None, None]
 
 
 def camera_axes(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:

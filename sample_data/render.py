@@ -45,7 +45,7 @@ def cast(scene: Scene, camera: Camera) -> Hits:
         part = depth[window]
         if nearest > part.max():
             continue
-        direction = camera.rays(shape.axes, *window)
+        direction = camera.rays(shape.axes, window)
         origin = (shape.axes @ (camera.position - shape.centre)).astype(np.float32)
         t, face = intersect(shape, origin[:, None, None], direction)
         closer = t < part
@@ -126,7 +126,7 @@ def surfaces(scene: Scene, camera: Camera, hits: Hits) -> Surfaces:
     ray = camera.rays().reshape(3, -1)
     point = camera.position.astype(np.float32)[:, None] + t * ray
     normal = normals.take(surface, axis=1)
-    u, v = (s.ravel() for s in np.broadcast_arrays(*camera.slopes()))
+    u, v = (slopes.ravel() for slopes in np.broadcast_arrays(camera.u, camera.v))
     a, b, c, shift = (column.take(surface, axis=1) for column in table)
     uv = t * (a * u + b * v + c) + shift
     scale = tiles.take(surface)
@@ -142,7 +142,7 @@ def surfaces(scene: Scene, camera: Camera, hits: Hits) -> Surfaces:
         normal[:, side], uv[:, side] = _curved(shape, tile, point.take(side, axis=1))
         scale[side] = 1 / tile
     facing = np.clip(-dot(normal, ray) / np.sqrt(dot(ray, ray)), 0.02, 1)
-    pixel = camera.u[1] - camera.u[0]
+    pixel = camera.pitch
     texels = t * scale * (pixel * SIZE) / np.sqrt(facing)
     return Surfaces(point, ray, normal, facing, material.take(surface), uv, texels)
 

@@ -3,17 +3,18 @@
 World coordinates are metres, z up; the hull, a box seen from inside, fills [0, size] on each axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import pandas as pd
 
+from sample_data import textures as common
 from sample_data.shapes import Shape
-from sample_data.textures import Atlas, Painter, Range
-
-# A material: painters to choose from, how many materials have this role, tile edge [m],
-# shininess, emission, infrared reflectance; see `Materials`.
-Role = tuple[tuple[Painter, ...], int, Range, Range, float, float]
+from sample_data.textures import Atlas, Range
 
 
 @dataclass
@@ -53,25 +54,48 @@ class Scene:
     materials: Materials | None = None
     pinned: tuple[int, ...] = ()
 
-    def bake(
-        self, roles: dict[str, Role], key: tuple[int, int, int], moving: Sequence[Shape] = ()
-    ) -> None:
-        """Fill `materials` with those of the hull, its solids and those that will move there."""
-        used = {m for shape in (*self.shapes, *moving) for m in shape.materials} | set(self.hull)
-        self.materials = bake(roles, used, key)
+
+@lru_cache
+def read_palette(path: Path, textures: ModuleType) -> pd.DataFrame:
+    """Return a table of all materials of a set, `count` rows a role.
+
+    The file names the painters of a role, from which one is drawn a material, and the limits of
+    what else is drawn; see `Materials`. Painters are functions of `textures` or the common ones.
+    """
+    table = pd.read_csv(path, float_precision="round_trip")
+    table["painters"] = [
+        [getattr(textures, name, None) or getattr(common, name) for name in names.split()]
+        for names in table["painters"]
+    ]
+    return table.loc[table.index.repeat(table["count"])].reset_index(drop=True)
+
+
+def bake(
+    palette: pd.DataFrame, shapes: Iterable[Shape], hull: Iterable[int], key: tuple[int, int, int]
+) -> Materials:
+    """Paint the textures in use by the solids and the hull of a scene.
+
+    Each has its own stream, so skipping one changes no other; `key` is the seed of the set, the
+    split and the number of the scene.
+    """
+    used = {m for shape in shapes for m in shape.materials} | set(hull)
+    table, tiles = np.zeros((4, len(palette)), np.float32), {}
+    for row in palette.loc[sorted(used)].itertuples():
+        rng = np.random.default_rng([*key, 1, row.Index])
+        painter = row.painters[int(rng.integers(len(row.painters)))]
+        tile = rng.uniform(row.tile_least, row.tile_most)
+        shininess = rng.uniform(row.shininess_least, row.shininess_most)
+        table[:, row.Index] = tile, shininess, row.emission, row.infrared
+        tiles[row.Index] = painter(rng)
+    return Materials(*table, Atlas(tiles))
 
 
 class Kit:
-    """Random numbers and materials for the builders of one scene.
+    """Random numbers, of the stream of a scene, and materials for its builders."""
 
-    Args:
-        rng: stream of the scene.
-        roles: table of the materials; they are numbered in its order.
-    """
-
-    def __init__(self, rng: np.random.Generator, roles: dict[str, Role]) -> None:
+    def __init__(self, rng: np.random.Generator, palette: pd.DataFrame) -> None:
         self.rng = rng
-        self.roles = number_materials(roles)
+        self.roles = {role: rows.index.tolist() for role, rows in palette.groupby("role")}
 
     def pick(self, *roles: str) -> int:
         """Draw a material of one of the roles."""
@@ -81,6 +105,10 @@ class Kit:
         """Draw a uniform length or angle."""
         return float(self.rng.uniform(low, high))
 
+    def draw(self, *specs: Range | str) -> list:
+        """Draw one value each: a length or angle in a (low, high), a material of "role role"."""
+        return [self.pick(*s.split()) if isinstance(s, str) else self.between(*s) for s in specs]
+
     def chance(self, probability: float) -> bool:
         """Return True with the given probability."""
         return bool(self.rng.random() < probability)
@@ -88,30 +116,3 @@ class Kit:
     def count(self, low: int, high: int) -> int:
         """Draw a whole number from low to high, both included."""
         return int(self.rng.integers(low, high + 1))
-
-
-def number_materials(roles: dict[str, Role]) -> dict[str, list[int]]:
-    """Return the material indices of every role."""
-    ends = np.cumsum([count for _, count, *_ in roles.values()]).tolist()
-    return {
-        name: list(range(end - roles[name][1], end)) for name, end in zip(roles, ends, strict=True)
-    }
-
-
-def bake(roles: dict[str, Role], used: set[int], key: tuple[int, int, int]) -> Materials:
-    """Paint the textures in use; each has its own stream, so skipping one changes no other.
-
-    Args:
-        roles: table of the materials.
-        used: indices of the materials that occur in the scene.
-        key: seed of the set, split and number of the scene.
-    """
-    rows = [role for role in roles.values() for _ in range(role[1])]
-    table, tiles = np.zeros((4, len(rows)), np.float32), {}
-    for index in sorted(used):
-        painters, _, tile, shininess, emission, infrared = rows[index]
-        rng = np.random.default_rng([*key, 1, index])
-        painter = painters[int(rng.integers(len(painters)))]
-        table[:, index] = rng.uniform(*tile), rng.uniform(*shininess), emission, infrared
-        tiles[index] = painter(rng)
-    return Materials(*table, Atlas(tiles))

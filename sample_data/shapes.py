@@ -85,51 +85,47 @@ def corners(shapes: list[Shape]) -> np.ndarray:
     return centres[:, None] + (_SIGNS * halves[:, None]) @ axes
 
 
-def _six(materials: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (materials,) * FACES if isinstance(materials, int) else materials
-
-
-def box(
-    centre: Triple,
-    size: Triple,
-    materials: int | tuple[int, ...],
-    *,
-    fit: bool = False,
-    casts_shadow: bool = True,
-    **angles: float,
+def _solid(
+    kind, centre, half, materials, *, yaw=0.0, pitch=0.0, roll=0.0, radii=(0.0, 0.0), **options
 ) -> Shape:
-    """Return a box of full `size` [m] about `centre` [m], turned by `angles` of `rotation`."""
-    half = np.asarray(size, dtype=np.float64) / 2
-    axes = rotation(**angles).T
-    return Shape(BOX, np.array(centre, float), axes, half, _six(materials), fit, casts_shadow)
+    six = (materials,) * FACES if isinstance(materials, int) else materials
+    axes, centre = rotation(yaw, pitch, roll).T, np.array(centre, float)
+    return Shape(kind, centre, axes, np.array(half, float), six, radii=radii, **options)
 
 
-def ellipsoid(
-    centre: Triple, radii: Triple, material: int, *, casts_shadow: bool = True, **angles: float
-) -> Shape:
+def box(centre: Triple, size: Triple, materials: int | tuple[int, ...], **options) -> Shape:
+    """Return a box of full `size` [m] about `centre` [m], of one material or one a face.
+
+    Options of every solid are the angles of `rotation`, `fit` and `casts_shadow`.
+    """
+    return _solid(BOX, centre, np.asarray(size, dtype=np.float64) / 2, materials, **options)
+
+
+def ellipsoid(centre: Triple, radii: Triple, material: int, **options) -> Shape:
     """Return an ellipsoid with three `radii` [m]; equal radii make a sphere."""
-    half, axes = np.array(radii, dtype=np.float64), rotation(**angles).T
-    position = np.array(centre, float)
-    return Shape(ELLIPSOID, position, axes, half, _six(material), False, casts_shadow)
+    return _solid(ELLIPSOID, centre, radii, material, **options)
 
 
 def frustum(
-    base: Triple,
-    radii: tuple[float, float],
-    height: float,
-    material: int,
-    *,
-    pitch: float = 0.0,
-    casts_shadow: bool = True,
+    base: Triple, radii: tuple[float, float], height: float, material: int, **options
 ) -> Shape:
     """Return a capped cone on `base` [m] with (bottom, top) `radii` [m]; equal: a cylinder.
 
-    `pitch` [rad] tilts the axis about x through the base point.
+    The angle `pitch` [rad] tilts the axis about x through the base point.
     """
-    axes = rotation(0.0, pitch).T
-    centre = np.array(base, float) + axes[2] * height / 2
-    half = np.array([max(radii), max(radii), height / 2])
-    return Shape(FRUSTUM, centre, axes, half, _six(material), False, casts_shadow, radii)
+    half, axis = (max(radii), max(radii), height / 2), rotation(0.0, options.get("pitch", 0.0)).T[2]
+    centre = np.array(base, float) + axis * height / 2
+    return _solid(FRUSTUM, centre, half, material, radii=radii, **options)
+
+
+def mirrored(*shapes: Shape, axis: int = 0) -> list[Shape]:
+    """Return upright solids and then their mirror images about the plane axis = 0."""
+    images = []
+    for shape in shapes:
+        centre = shape.centre.copy()
+        centre[axis] = -centre[axis]
+        images.append(replace(shape, centre=centre))
+    return [*shapes, *images]
 
 
 def intersect(

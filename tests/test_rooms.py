@@ -239,7 +239,7 @@ def test_a_floor_follows_the_pinhole_model():
     camera = camera_at(np.array([1.0, 2.5, 1.5]), 0.0, 0.0, 0.0)
     depth = render.cast(empty_room(), camera).depth
     rows = np.arange(470, 480)
-    assert np.allclose(depth[rows, 320], 1.5 / camera.v[rows], atol=1e-4)
+    assert np.allclose(depth[rows, 320], 1.5 / camera.v[rows, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize("yaw, pitch, roll", [(0.0, 0.0, 0.0), (0.7, -0.3, 0.1), (3.0, 0.2, -0.1)])
@@ -249,7 +249,7 @@ def test_a_sphere_has_the_depth_of_its_equation(yaw, pitch, roll):
     ball = shapes.ellipsoid(tuple(centre), (0.3, 0.3, 0.3), 0)
     hits = render.cast(empty_room([ball]), camera)
     ball_pixels = hits.surface // shapes.FACES == 1
-    u, v = np.meshgrid(camera.u.astype(float), camera.v.astype(float))
+    u, v = np.meshgrid(camera.u[0].astype(float), camera.v[:, 0].astype(float))
     ray = np.stack([u, v, np.ones_like(u)], -1)
     toward = ray @ np.array([0.1, -0.05, 1.6])
     length = (ray**2).sum(-1)

@@ -256,7 +256,7 @@ def test_windows_of_the_scanner_lose_no_ray():
 
 def test_a_point_lands_in_the_pixel_it_came_from_and_the_nearest_stays():
     camera = plain_rig().camera("R")
-    ray = camera.axes @ np.array([camera.u[300], camera.v[200], 1.0])
+    ray = camera.axes @ np.array([camera.u[0, 300], camera.v[200, 0], 1.0])
     points = camera.position + np.array([[20.0], [9.5], [12.0]]) * ray
     depth = lidar.project(points, camera)
     assert (depth > 0).sum() == 1

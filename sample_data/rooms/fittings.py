@@ -13,8 +13,7 @@ from sample_data.shapes import box, frustum
 
 def door(kit: Kit) -> Piece:
     """Build a closed door with its frame."""
-    width, height = kit.between(0.78, 0.95), kit.between(1.98, 2.1)
-    trim = kit.pick("white", "wood")
+    width, height, trim = kit.draw((0.78, 0.95), (1.98, 2.1), "white wood")
     faces = front(kit.pick("door"), trim)
     shapes = [box((0, 0.015, height / 2), (width, 0.03, height), faces, fit=True)]
     for x in SIDES:
@@ -26,8 +25,7 @@ def door(kit: Kit) -> Piece:
 
 def window(kit: Kit) -> Piece:
     """Build a bright window with frame, sill and sometimes curtains."""
-    width, height, sill = kit.between(0.8, 1.8), kit.between(0.9, 1.3), kit.between(0.75, 1.0)
-    trim = kit.pick("white", "wood")
+    width, height, sill, trim = kit.draw((0.8, 1.8), (0.9, 1.3), (0.75, 1.0), "white wood")
     middle, top = sill + height / 2, sill + height
     faces = front(kit.pick("window"), trim)
     bars = [-0.5, 0.5] + ([0.0] if kit.chance(0.7) else [])
@@ -70,7 +68,7 @@ def wall_board(kit: Kit) -> Piece:
     if kit.chance(0.25):
         white, pitch = kit.pick("white"), -np.pi / 2
         return Piece([frustum((0, 0, 1.8), (0.16, 0.16), 0.04, white, pitch=pitch)], (0.35, 0.05))
-    width, z = kit.between(0.6, 1.3), kit.between(1.25, 1.6)
+    width, z = kit.draw((0.6, 1.3), (1.25, 1.6))
     board = box((0, 0.11, z), (width, 0.22, 0.025), kit.pick("wood", "white"))
     things = small_things(kit, width * 0.9, 0.18, z + 0.0125, 5)
     return Piece([board, *(s.moved(0.0, np.array([0, 0.11, 0])) for s in things)], (width, 0.22))

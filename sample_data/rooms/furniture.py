@@ -70,7 +70,7 @@ def _small_thing(kit: Kit, foot: Triple, reach: float) -> list[Shape]:
     books = []
     for _ in range(kit.count(1, 4)):
         sides = (1.5 * size, 1.1 * size, kit.between(0.02, 0.05))
-        cover, yaw = kit.pick("plain", "fabric"), kit.between(-0.4, 0.4)
+        cover, yaw = kit.draw("plain fabric", (-0.4, 0.4))
         books.append(box((x, y, z + sides[2] / 2), sides, cover, yaw=yaw))
         z += sides[2]
     return books
@@ -79,9 +79,9 @@ def _small_thing(kit: Kit, foot: Triple, reach: float) -> list[Shape]:
 def table(kit: Kit) -> Piece:
     """Build a dining, side or coffee table with four legs or a pedestal, and things on it."""
     low = kit.chance(0.3)
-    width, depth = kit.between(0.7, 1.8), kit.between(0.5, 0.95)
+    width, depth = kit.draw((0.7, 1.8), (0.5, 0.95))
     height, thick = kit.between(0.38, 0.5) if low else kit.between(0.68, 0.78), 0.035
-    wood, metal = kit.pick("wood", "wood", "plain"), kit.pick("wood", "metal")
+    wood, metal = kit.draw("wood wood plain", "wood metal")
     top = height - thick
     if kit.chance(0.2):
         radius = depth / 2 + 0.1
@@ -139,7 +139,7 @@ def table_with_chairs(kit: Kit) -> Piece:
 
 def shelf(kit: Kit) -> Piece:
     """Build an open book case with books and small things on its boards."""
-    width, depth, height = kit.between(0.6, 1.4), kit.between(0.26, 0.4), kit.between(0.8, 2.1)
+    width, depth, height = kit.draw((0.6, 1.4), (0.26, 0.4), (0.8, 2.1))
     board, wood = 0.022, kit.pick("wood", "wood", "plain")
     upright = (board, depth, height)
     shapes = [box((side * (width - board) / 2, 0, height / 2), upright, wood) for side in SIDES]
@@ -169,9 +169,9 @@ def shelf(kit: Kit) -> Piece:
 def cabinet(kit: Kit) -> Piece:
     """Build a chest, sideboard or wardrobe with drawer fronts, perhaps below a television."""
     tall = kit.chance(0.3)
-    width, depth = kit.between(0.5, 1.5), kit.between(0.38, 0.6)
+    width, depth = kit.draw((0.5, 1.5), (0.38, 0.6))
     height = kit.between(1.6, 2.1) if tall else kit.between(0.5, 1.1)
-    side, doors = kit.pick("wood", "plain", "white"), kit.pick("drawers")
+    side, doors = kit.draw("wood plain white", "drawers")
     middle, top = 0.06 + height / 2, height + 0.09
     doors_at, doors_size = (0, depth / 2 + 0.01, middle), (width - 0.02, 0.02, height - 0.02)
     plate = (width + 0.03, depth + 0.03, 0.03)
@@ -199,7 +199,7 @@ def crates(kit: Kit) -> Piece:
     shapes, z, side = [], 0.0, kit.between(0.35, 0.7)
     for _ in range(kit.count(1, 3)):
         sides = (side, side * kit.between(0.6, 1), kit.between(0.18, 0.45))
-        material, yaw = kit.pick("wood", "plain", "fabric"), kit.between(-0.4, 0.4)
+        material, yaw = kit.draw("wood plain fabric", (-0.4, 0.4))
         shapes.append(box((0, 0, z + sides[2] / 2), sides, material, yaw=yaw))
         z, side = z + sides[2], side * kit.between(0.65, 0.95)
     return Piece(shapes, (0.8, 0.8))
@@ -207,8 +207,7 @@ def crates(kit: Kit) -> Piece:
 
 def cylinders(kit: Kit) -> Piece:
     """Build a bin, stool, barrel or rolled carpet."""
-    radius, height = kit.between(0.13, 0.28), kit.between(0.3, 0.85)
-    material = kit.pick("plain", "metal", "wood", "fabric")
+    radius, height, material = kit.draw((0.13, 0.28), (0.3, 0.85), "plain metal wood fabric")
     if kit.chance(0.3):
         # Lying on its side: the axis is tilted down onto the floor.
         base, length = (0.0, height / 2 + 0.2, radius), height + 0.4
@@ -273,7 +272,7 @@ def bed(kit: Kit) -> Piece:
 
 def floor_lamp(kit: Kit) -> Piece:
     """Build a standing lamp; its shade glows and does not hide its own light."""
-    height, shade, pole = kit.between(1.3, 1.75), kit.between(0.25, 0.35), kit.pick("metal")
+    height, shade, pole = kit.draw((1.3, 1.75), (0.25, 0.35), "metal")
     radii, top = (kit.between(0.17, 0.26), kit.between(0.1, 0.17)), (0, 0, height - shade)
     shapes = [
         frustum((0, 0, 0), (0.15, 0.13), 0.03, pole),
@@ -285,7 +284,7 @@ def floor_lamp(kit: Kit) -> Piece:
 
 def plant(kit: Kit) -> Piece:
     """Build a pot with a stem and a crown of leaf clusters."""
-    pot, stem, green = kit.between(0.2, 0.4), kit.between(0.2, 0.7), kit.pick("leaf")
+    pot, stem, green = kit.draw((0.2, 0.4), (0.2, 0.7), "leaf")
     shapes = [
         frustum((0, 0, 0), (0.11, 0.17), pot, kit.pick("plain")),
         frustum((0, 0, pot), (0.02, 0.015), stem, kit.pick("wood")),
@@ -301,8 +300,7 @@ def plant(kit: Kit) -> Piece:
 def counter(kit: Kit) -> Piece:
     """Build a kitchen run: base units, worktop and wall units above."""
     width, depth = kit.between(1.4, 2.6), 0.6
-    doors, top = kit.pick("drawers"), kit.pick("plain", "wood")
-    side = kit.pick("white", "wood")
+    doors, top, side = kit.draw("drawers", "plain wood", "white wood")
     faces = front(doors, side)
     shapes = [
         box((0, -0.03, 0.04), (width, depth - 0.1, 0.08), side),
@@ -324,14 +322,13 @@ def slope(kit: Kit) -> Piece:
     if kind <= 1:
         return _leaning(kit, material, ladder=kind == 1)
     if kind == 2:
-        width, long, tilt = kit.between(0.7, 1.3), kit.between(0.9, 1.5), kit.between(0.2, 0.5)
+        width, long, tilt = kit.draw((0.7, 1.3), (0.9, 1.5), (0.2, 0.5))
         depth, rise = long * np.cos(tilt), long * np.sin(tilt)
         ramp = box((0, 0, rise / 2), (width, long, 0.03), material, pitch=-tilt)
         prop = (0, -depth / 2 + 0.05, rise / 2 - 0.02)
         support = box(prop, (width * 0.9, 0.04, rise - 0.06), kit.pick("wood"))
         return Piece([ramp, support], (width, depth))
-    width, long, tilt = kit.between(0.8, 1.3), kit.between(0.6, 0.8), kit.between(0.25, 0.6)
-    height = kit.between(0.75, 0.95)
+    width, long, tilt, height = kit.draw((0.8, 1.3), (0.6, 0.8), (0.25, 0.6), (0.75, 0.95))
     shapes = [box((0, 0, height), (width, long, 0.03), material, pitch=-tilt)]
     for x in SIDES:
         spot, size = (x * width * 0.42, 0, height / 2 - 0.01), (0.05, 0.3, height - 0.1)
@@ -342,7 +339,7 @@ def slope(kit: Kit) -> Piece:
 def _leaning(kit: Kit, material: int, *, ladder: bool) -> Piece:
     """Build a board or ladder whose foot stands in front of the wall it leans on."""
     if not ladder:
-        width, long, lean = kit.between(0.5, 1.2), kit.between(1.0, 2.0), kit.between(0.15, 0.4)
+        width, long, lean = kit.draw((0.5, 1.2), (1.0, 2.0), (0.15, 0.4))
         middle = (0, 0, long / 2 * np.cos(lean) + 0.02 * np.sin(lean))
         board = box(middle, (width, 0.03, long), material, pitch=lean)
         return Piece([board], (width, long * np.sin(lean) + 0.05))

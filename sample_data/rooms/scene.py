@@ -4,41 +4,17 @@ World coordinates are metres, z up; the room fills [0, size] on each axis.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from sample_data import textures as common
 from sample_data.rooms import fittings, furniture, textures
 from sample_data.rooms.plan import Area, Plan
-from sample_data.scene import Kit, Scene
+from sample_data.scene import Kit, Scene, bake, read_palette
 from sample_data.shapes import box, ellipsoid, frustum
 
-_WALLS = (common.plaster,) * 4 + (textures.wallpaper,) * 2 + (common.brick,)
-_FLOORS = (common.planks, textures.carpet, common.tiles)
-
-# See `sample_data.scene.Role`. The infrared reflectance decides where the simulated depth camera
-# loses its pattern (black plastic, glass).
-ROLES = {
-    "wall": (_WALLS, 2, (1.2, 2.2), (0.0, 0.1), 0.0, 0.8),
-    "floor": (_FLOORS, 2, (1.0, 2.0), (0.0, 0.5), 0.0, 0.6),
-    "ceiling": ((textures.white, common.plaster), 1, (2.0, 3.0), (0.0, 0.0), 0.0, 0.9),
-    "white": ((textures.white,), 1, (1.0, 1.0), (0.1, 0.3), 0.0, 0.9),
-    "wood": ((textures.wood,), 3, (0.5, 1.1), (0.1, 0.5), 0.0, 0.6),
-    "fabric": ((common.fabric,), 3, (0.3, 0.7), (0.0, 0.0), 0.0, 0.7),
-    "plain": ((common.plain,), 5, (0.5, 1.0), (0.0, 0.7), 0.0, 0.6),
-    "tiles": ((common.tiles,), 1, (0.6, 1.0), (0.2, 0.6), 0.0, 0.5),
-    "metal": ((common.metal,), 1, (0.3, 0.6), (0.6, 1.0), 0.0, 0.3),
-    "picture": ((textures.picture,), 5, (1.0, 1.0), (0.0, 0.5), 0.0, 0.6),
-    "books": ((textures.books,), 2, (1.0, 1.0), (0.0, 0.2), 0.0, 0.6),
-    "drawers": ((textures.drawers,), 2, (1.0, 1.0), (0.1, 0.4), 0.0, 0.6),
-    "door": ((textures.door,), 1, (1.0, 1.0), (0.1, 0.3), 0.0, 0.7),
-    "rug": ((textures.rug,), 1, (1.0, 1.0), (0.0, 0.0), 0.0, 0.6),
-    "window": ((textures.window,), 1, (1.0, 1.0), (0.2, 0.2), 1.3, 0.05),
-    "screen": ((textures.screen,), 1, (1.0, 1.0), (0.9, 1.0), 0.0, 0.04),
-    "leaf": ((textures.leaf,), 1, (0.2, 0.4), (0.0, 0.2), 0.0, 0.6),
-    "curtain": ((common.fabric, common.plain), 1, (0.4, 0.8), (0.0, 0.0), 0.0, 0.7),
-    "glow": ((textures.glow,), 1, (1.0, 1.0), (0.0, 0.0), 2.2, 0.5),
-}
+# Their infrared reflectance decides where the depth camera loses its pattern (plastic, glass).
+MATERIALS = Path(__file__).with_name("materials.csv")
 
 # Builders to draw from, for what stands along walls and for what stands anywhere.
 ALONG_WALLS = [furniture.shelf, furniture.cabinet, furniture.sofa, furniture.table,
@@ -73,9 +49,10 @@ class Room(Scene):
 
 def sample_scene(seed: int, split_id: int, number: int) -> Room:
     """Return the room with this number; the same arguments always give the same room."""
-    kit = Kit(np.random.default_rng([seed, split_id, number, 0]), ROLES)
+    palette = read_palette(MATERIALS, textures)
+    kit = Kit(np.random.default_rng([seed, split_id, number, 0]), palette)
     room = _furnish(kit)
-    room.bake(ROLES, (seed, split_id, number))
+    room.materials = bake(palette, room.shapes, room.hull, (seed, split_id, number))
     return room
 
 

@@ -34,7 +34,7 @@ def block(kit: Kit, width: float) -> list[Shape]:
     storeys, depth = kit.count(2, 5), kit.between(9.0, 12.0)
     front = kit.pick("facade", "facade", "facade", "office")
     height, base = STOREY * storeys, 3.6
-    trim, ground = kit.pick("concrete"), kit.pick("shop")
+    trim, ground = kit.draw("concrete", "shop")
     y, top = depth / 2, base + height
     ground_faces = (trim, trim, ground, trim, trim, trim)
     shapes = [
@@ -71,7 +71,7 @@ def house(kit: Kit, width: float) -> list[Shape]:
     """Build a detached house with a pitched roof; its front is on the line."""
     depth, storeys = BAY * kit.count(2, 4), kit.count(1, 2)
     height, plinth, wall = STOREY * storeys, 0.4, kit.pick("facade")
-    roof, trim = kit.pick("roof"), kit.pick("concrete")
+    roof, trim = kit.draw("roof", "concrete")
     y, top = depth / 2, plinth + height
     shapes = [
         box((0, y, plinth + height / 2), (width, depth, height), wall),
@@ -126,8 +126,7 @@ def border(kit: Kit, length: float, height: float) -> list[Shape]:
 
 def hedge(kit: Kit, length: float, height: float) -> list[Shape]:
     """Build a clipped hedge with an uneven top and front."""
-    green = kit.pick("foliage")
-    thick = kit.between(0.7, 1.1)
+    green, thick = kit.draw("foliage", (0.7, 1.1))
     shapes = [box((0, thick / 2, height / 2), (length, thick, height), green)]
     for x in np.arange(-length / 2 + 0.4, length / 2 - 0.3, 1.1).tolist():
         spot = (x + kit.between(-0.2, 0.2), thick / 2, height - 0.1)

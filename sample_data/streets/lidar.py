@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sample_data.camera import Camera
+from sample_data.camera import ALL, Camera, Window, columns
 from sample_data.render import cast, surfaces
 from sample_data.scene import Scene
 from sample_data.shapes import dot
@@ -31,45 +31,13 @@ _HALF_SIGNAL = 3e-7
 class Scanner(Camera):
     """Rays of one scan as a camera whose picture has a row for each laser.
 
-    Args:
-        u: (A,) float32 tangents of the nominal azimuths, to the right.
-        v: (L,) float32 tangents of the elevations, downwards, seen straight ahead.
-        across, down: (L, A) float32 ray slopes x / z and y / z.
+    L lasers and A azimuths: the slopes u, v are (L, A), and a row bends away from the horizon.
     """
 
-    across: np.ndarray
-    down: np.ndarray
-
-    def rays(
-        self,
-        frame: np.ndarray | None = None,
-        rows: slice = slice(None),
-        columns: slice = slice(None),
-    ) -> np.ndarray:
+    def rays(self, frame: np.ndarray | None = None, window: Window = ALL) -> np.ndarray:
         """Return (3, l, a) float32 ray directions of a window of the scan; see `Camera`."""
-        matrix = self.axes if frame is None else frame @ self.axes
-        a, b, c = matrix.T.astype(np.float32)[:, :, None, None]
-        across, down = self.slopes(rows, columns)
-        return a * across + b * down + c
-
-    def slopes(
-        self, rows: slice = slice(None), columns: slice = slice(None)
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the float32 slopes (l, a) of a window of the scan."""
-        return self.across[rows, columns], self.down[rows, columns]
-
-    def spans(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Return windows of lasers and azimuths with all rays between slopes; see `Camera`."""
-        left = np.maximum(np.searchsorted(self.u, low[:, 0]) - 2, 0)
-        right = np.minimum(np.searchsorted(self.u, high[:, 0]) + 2, len(self.u))
-        # A row bends: the slope y / z of a laser is its tangent divided by the azimuth's cosine.
-        ends = np.abs([low[:, 0], high[:, 0]])
-        widest, narrowest = ends.max(0), np.where(low[:, 0] * high[:, 0] < 0, 0, ends.min(0))
-        cosines = 1 / np.sqrt(1 + np.stack([widest, narrowest]) ** 2)
-        top = np.maximum(np.searchsorted(self.v, (low[:, 1] * cosines).min(0)) - 1, 0)
-        bottom = np.searchsorted(self.v, (high[:, 1] * cosines).max(0)) + 1
-        bottom = np.minimum(bottom, len(self.v))
-        return np.stack([top, bottom, left, right], axis=1)
+        right, down, forward = columns(self.axes if frame is None else frame @ self.axes)
+        return right * self.u[window] + down * self.v[window] + forward
 
 
 def scanner(position: np.ndarray, axes: np.ndarray, rng: np.random.Generator) -> Scanner:
@@ -85,10 +53,10 @@ def scanner(position: np.ndarray, axes: np.ndarray, rng: np.random.Generator) ->
     nominal = (np.arange(-count, count + 1) + rng.uniform(-0.5, 0.5)) * step
     azimuth = nominal + rng.uniform(-0.5, 0.5, (len(ELEVATIONS), 1)) * step
     tangent = -np.tan(np.radians(ELEVATIONS))
-    across = np.tan(azimuth).astype(np.float32)
-    down = (tangent[:, None] / np.cos(azimuth)).astype(np.float32)
-    u, v = np.tan(nominal).astype(np.float32), tangent.astype(np.float32)
-    return Scanner(position, axes, u, v, across, down)
+    u = np.tan(azimuth).astype(np.float32)
+    v = (tangent[:, None] / np.cos(azimuth)).astype(np.float32)
+    first, second = np.tan(nominal[:2]).astype(np.float32)
+    return Scanner(position, axes, u, v, second - first)
 
 
 def scan(
@@ -144,9 +112,9 @@ def project(points: np.ndarray, camera: Camera) -> np.ndarray:
     """
     local = (points - camera.position) @ camera.axes
     local = local[(local[:, 2] > NEAREST) & (local[:, 2] < FARTHEST)]
-    shape = len(camera.v), len(camera.u)
+    shape = len(camera.v), camera.u.size
     cells = []
-    for axis, slopes in ((1, camera.v), (0, camera.u)):
+    for axis, slopes in ((1, camera.v.ravel()), (0, camera.u.ravel())):
         pitch = float(slopes[-1] - slopes[0]) / (len(slopes) - 1)
         slope = local[:, axis] / local[:, 2]
         cells.append(np.rint((slope - float(slopes[0])) / pitch).astype(np.int64))

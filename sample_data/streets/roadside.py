@@ -16,7 +16,7 @@ def tree(kit: Kit, scale: float = 1.0, detail: float = 1.0) -> list[Shape]:
 
     `scale` 1 is 5 to 10 m high, `detail` 1 is seen close.
     """
-    green, bark = kit.pick("foliage"), kit.pick("bark")
+    green, bark = kit.draw("foliage", "bark")
     if kit.chance(0.18):
         return _conifer(kit, scale, green, bark)
     stem, crown = kit.between(2.0, 3.4) * scale, kit.between(1.6, 2.8) * scale
@@ -71,8 +71,7 @@ def woods(kit: Kit, length: float) -> list[Shape]:
 
 def lamp_post(kit: Kit) -> list[Shape]:
     """Build a street lamp whose arm reaches over the road (-y)."""
-    height, metal = kit.between(5.5, 9.0), kit.pick("metal", "concrete")
-    reach = kit.between(0.8, 2.0)
+    height, metal, reach = kit.draw((5.5, 9.0), "metal concrete", (0.8, 2.0))
     return [
         frustum(_FOOT, (0.11, 0.06), height, metal),
         box((0, -reach / 2, height), (0.08, reach, 0.08), metal),
@@ -87,7 +86,7 @@ def sign_post(kit: Kit) -> list[Shape]:
     for k in range(kit.count(1, 2)):
         z, size = height - 0.35 - 0.7 * k, kit.between(0.5, 0.66)
         spot = (0.04 * (-1) ** kit.count(0, 1), 0, z)
-        back, face = kit.pick("metal"), kit.pick("sign")
+        back, face = kit.draw("metal", "sign")
         faces = (face, face, back, back, back, back)
         shapes.append(box(spot, (0.03, size, size), faces, fit=True))
     return shapes

@@ -5,44 +5,19 @@ metres along the centre line, d metres to its left. Traffic keeps to the right.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from sample_data import textures as common
-from sample_data.scene import Kit, Scene
+from sample_data.scene import Kit, Scene, bake, read_palette
 from sample_data.shapes import Shape, box
 from sample_data.streets import buildings, roadside, textures, vehicles
 from sample_data.streets.daylight import Daylight, sample_daylight
 from sample_data.streets.rig import Rig, draw_mount, rig_at
 from sample_data.streets.sidewalks import Arc, Side
 
-# See `sample_data.scene.Role`; the infrared reflectance is that for the pulses of the LiDAR.
-ROLES = {
-    "asphalt": ((textures.asphalt,), 1, (4.0, 7.0), (0.0, 0.03), 0.0, 1.0),
-    "paving": ((textures.paving,), 1, (2.0, 3.5), (0.0, 0.0), 0.0, 1.0),
-    "concrete": ((textures.concrete,), 2, (2.0, 4.0), (0.0, 0.0), 0.0, 1.0),
-    "grass": ((textures.grass,), 1, (3.0, 5.0), (0.0, 0.0), 0.0, 0.97),
-    "marking": ((textures.marking,), 1, (1.0, 1.5), (0.0, 0.0), 0.0, 1.0),
-    "facade": ((textures.facade,), 5, (6.0, 6.0), (0.0, 0.0), 0.0, 1.0),
-    "office": ((textures.office,), 1, (6.0, 6.0), (0.1, 0.3), 0.0, 0.95),
-    "shop": ((textures.shop,), 3, (1.0, 1.0), (0.0, 0.05), 0.0, 1.0),
-    "garage": ((textures.garage,), 2, (1.0, 1.0), (0.05, 0.1), 0.0, 1.0),
-    "plaster": ((common.plaster,), 1, (2.0, 3.0), (0.0, 0.0), 0.0, 1.0),
-    "brick": ((common.brick,), 1, (1.0, 1.2), (0.0, 0.0), 0.0, 1.0),
-    "planks": ((common.planks,), 1, (1.2, 2.0), (0.0, 0.05), 0.0, 1.0),
-    "roof": ((textures.roof_tiles,), 2, (3.0, 4.0), (0.0, 0.05), 0.0, 1.0),
-    "foliage": ((textures.foliage,), 4, (2.2, 3.4), (0.0, 0.0), 0.0, 1.0),
-    "bark": ((textures.bark,), 1, (0.8, 1.2), (0.0, 0.0), 0.0, 1.0),
-    "car_paint": ((textures.car_paint,), 6, (1.0, 1.0), (0.6, 0.9), 0.0, 0.97),
-    "glass": ((textures.glass,), 1, (1.0, 1.0), (1.0, 1.0), 0.0, 0.55),
-    "rubber": ((textures.rubber,), 1, (1.0, 1.0), (0.0, 0.1), 0.0, 0.9),
-    "metal": ((common.metal,), 2, (1.0, 2.0), (0.1, 0.3), 0.0, 0.95),
-    "red_lamp": ((textures.red_lamp,), 1, (0.5, 0.5), (0.3, 0.5), 0.4, 0.9),
-    "white_lamp": ((textures.white_lamp,), 1, (0.5, 0.5), (0.3, 0.5), 0.1, 0.9),
-    "sign": ((textures.sign,), 3, (1.0, 1.0), (0.0, 0.1), 0.0, 1.0),
-    "cloth": ((common.fabric, common.plain), 3, (0.4, 0.7), (0.0, 0.0), 0.0, 1.0),
-    "skin": ((textures.skin,), 1, (0.5, 0.5), (0.0, 0.0), 0.0, 1.0),
-}
+# The infrared reflectance is that for the pulses of the LiDAR.
+MATERIALS = Path(__file__).with_name("materials.csv")
 
 VIEW = (75.0, 150.0)  # [m] of street ahead of the last camera position
 _MARGIN = 120.0  # [m] from the street to the sky, more than the LiDAR reaches
@@ -102,7 +77,8 @@ def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street
     The same arguments always give the same street.
     """
     key = (seed, split_id, number)
-    kit = Kit(np.random.default_rng([*key, 0]), ROLES)
+    palette = read_palette(MATERIALS, textures)
+    kit = Kit(np.random.default_rng([*key, 0]), palette)
     # Every n-th frame of a drive at 5 to 12 m/s and 10 Hz.
     interval = 0.1 * kit.count(3, 8)
     distance = kit.between(5.0, 12.0) * interval
@@ -114,7 +90,8 @@ def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street
     street = Street(size, hull, [], path=path, pace=(distance, interval), key=key)
     street.pinned = (*kit.roles["facade"], *kit.roles["office"])
     _build(kit, street, length)
-    street.bake(ROLES, key, [shape for driver in street.drivers for shape in driver.shapes])
+    moving = [shape for driver in street.drivers for shape in driver.shapes]
+    street.materials = bake(palette, street.shapes + moving, street.hull, key)
     street.green = np.zeros(len(street.materials.tile), bool)
     street.green[kit.roles["foliage"]] = True
     street.daylight = sample_daylight(np.random.default_rng([*key, 2]))

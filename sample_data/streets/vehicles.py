@@ -56,9 +56,9 @@ def car(kit: Kit) -> list[Shape]:
 
 def van(kit: Kit) -> list[Shape]:
     """Build a delivery van or small bus."""
-    length, width = kit.between(4.8, 6.2), kit.between(1.9, 2.05)
+    length, width = kit.draw((4.8, 6.2), (1.9, 2.05))
     height, waist = kit.between(1.95, 2.6), 1.15
-    paint, glass = kit.pick("car_paint"), kit.pick("glass")
+    paint, glass = kit.draw("car_paint", "glass")
     front = length / 2
     cowl, roof_front = front - 0.55, front - kit.between(1.1, 1.4)
     back = roof_front + front
@@ -80,7 +80,7 @@ def van(kit: Kit) -> list[Shape]:
 def lorry(kit: Kit) -> list[Shape]:
     """Build a lorry with a box body."""
     length, width, height = kit.between(6.5, 9.0), 2.4, kit.between(2.9, 3.6)
-    paint, body = kit.pick("car_paint"), kit.pick("car_paint", "white_lamp", "metal")
+    paint, body = kit.draw("car_paint", "car_paint white_lamp metal")
     front, load = length / 2, length - 2.1
     return [
         box((front - 0.95, 0, 1.5), (1.9, width - 0.1, 1.9), paint),
@@ -95,7 +95,7 @@ def lorry(kit: Kit) -> list[Shape]:
 
 def _wheels(kit: Kit, axles: list[float], track: float, radius: float) -> list[Shape]:
     """Build two wheels at each x of `axles`, `track` [m] apart between their outer sides."""
-    tyre, rim = kit.pick("rubber"), kit.pick("metal")
+    tyre, rim = kit.draw("rubber", "metal")
     shapes, across = [], {"pitch": np.pi / 2}  # along -y
     for x, outer in ((x, side * track / 2) for x in axles for side in SIDES):
         y, rim_y = (outer, outer + 0.01) if outer > 0 else (outer + 0.22, outer + 0.05)
