@@ -42,13 +42,9 @@ class Camera:
         return right * self.u[:, window[1]] + (down * self.v[window[0]] + forward)
 
     def spans(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Return windows that hold all rays with slopes between low and high.
+        """Return windows with all rays of slopes u, v between low and high, each (P, 2).
 
-        Args:
-            low, high: (P, 2) slopes u and v.
-
-        Returns:
-            (P, 4) int top, bottom, left, right, as for slices.
+        Windows are (P, 4) int rows top, bottom, left, right, as for slices.
         """
         found = []
         for axis, slopes in ((1, self.v), (0, self.u)):
@@ -67,14 +63,9 @@ def pinhole(
     centre: tuple[float, float],
     step: int = 1,
 ) -> Camera:
-    """Return the camera with a picture of `size` (W, H), all other lengths in pixels.
+    """Return the camera at `position` (3,) [m] with `axes` (3, 3) and a picture of `size` (W, H).
 
-    Args:
-        position, axes: see `Camera`.
-        size: of the whole picture.
-        focal: focal length.
-        centre: (cx, cy) of the optical axis.
-        step: keep every step-th row and column.
+    Focal length and `centre` (cx, cy) are in pixels; every step-th row and column is kept.
     """
     u, v = (
         ((np.arange(0, n, step) - c) / focal).astype(np.float32)

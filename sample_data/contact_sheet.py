@@ -15,13 +15,9 @@ from sample_data.sample_set import SampleSet
 
 
 def contact_sheet(kind: SampleSet, root: str | Path, path: str | Path, most: int = 24) -> None:
-    """Write a PNG with rgb and coloured depth (black: 0, not measured) of frames of a set.
+    """Write a PNG with rgb and coloured depth of at most so many frames, spread over the set.
 
-    Args:
-        kind: the kind of sample set.
-        root: folder of the set.
-        path: picture to write.
-        most: frames shown, spread evenly over the set.
+    Where depth is 0, not measured, it is black.
     """
     files = [f for split in ("train", "val") for f in sorted(Path(root).glob(f"{split}/*/*.h5"))]
     if not files:

@@ -213,13 +213,10 @@ def visibility(
 ) -> np.ndarray:
     """Return (N,) float32 how much of a light each pixel sees, 0 to 1, smoothed.
 
-    Args:
-        seen: the visible surfaces.
-        where: (N,) bool, pixels that the light may reach.
-        shape: (H, W) of the picture.
-        pick: rows and columns to trace.
-        lift: distance of shadow rays from the surface, or rounding makes it shadow itself [m].
-        is_lit: starting points (3, n) of shadow rays [m] -> (n,) bool, nothing is in their way.
+    Shadow rays of the rows and columns `pick` of the picture (H, W) are traced where the light may
+    reach a pixel, `where` (N,) bool. They start `lift` [m] off the surface, or rounding would make
+    it shadow itself. `is_lit` takes their starting points (3, n) and returns (n,) bool, True where
+    nothing is in the way.
     """
     picked = where.reshape(shape)[pick, pick]
     index = np.flatnonzero(picked)

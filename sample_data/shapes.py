@@ -133,11 +133,8 @@ def intersect(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the first entry of rays into a solid.
 
-    Args:
-        shape: the solid.
-        origin: (3, ...) float32 ray origins in the LOCAL frame [m].
-        direction: (3, ...) float32 ray directions in the local frame, of any length; broadcasts
-            with the origins, so that one of them may be the same for all rays.
+    Origins [m] and directions (of any length), float32 (3, ...) in the LOCAL frame, broadcast, so
+    that one of them may be the same for all rays.
 
     Returns:
         t: (...) float32 ray parameter of the first entry, inf for a miss or an origin inside;

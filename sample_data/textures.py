@@ -191,15 +191,11 @@ class Atlas:
                 self._texels[start + end - size**2 : start + end] = rgba.view(np.uint32).ravel()
 
     def lookup(self, material: np.ndarray, uv: np.ndarray, texels: np.ndarray) -> np.ndarray:
-        """Look up linear albedo.
+        """Return (3, N) float32 linear albedo in [0, 1].
 
-        Args:
-            material: (N,) int32 tile number.
-            uv: (2, N) float32 coordinates; one unit is one tile, whole parts are ignored.
-            texels: (N,) float32 footprint of a pixel in texels of level 0.
-
-        Returns:
-            (3, N) float32 red, green and blue albedo in [0, 1].
+        `material` (N,) int32 are tiles; `uv` (2, N) float32 coordinates, of which one unit is one
+        tile and whole parts are ignored; `texels` (N,) float32 the footprint of a pixel in the
+        finest level.
         """
         level = np.log2(np.maximum(texels, 1)).astype(np.int32)
         np.minimum(level, LEVELS - 1, out=level)

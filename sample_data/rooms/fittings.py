@@ -17,8 +17,7 @@ def door(kit: Kit) -> Piece:
     faces = front(kit.pick("door"), trim)
     shapes = [box((0, 0.015, height / 2), (width, 0.03, height), faces, fit=True)]
     for x in SIDES:
-        spot = (x * (width / 2 + 0.045), 0.025, height / 2)
-        shapes.append(box(spot, (0.09, 0.05, height), trim))
+        shapes.append(box((x * (width / 2 + 0.045), 0.025, height / 2), (0.09, 0.05, height), trim))
     shapes.append(box((0, 0.025, height + 0.045), (width + 0.18, 0.05, 0.09), trim))
     return Piece(shapes, (width + 0.18, 0.05))
 

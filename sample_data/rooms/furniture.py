@@ -240,8 +240,7 @@ def sofa(kit: Kit) -> Piece:
         box((0, -depth / 2 + 0.1, back / 2 + 0.03), (width, 0.2, back - 0.06), cloth),
     ]
     for side in SIDES:
-        spot = (side * (width - arm) / 2, 0.1, 0.33)
-        shapes.append(box(spot, (arm, depth - 0.2, 0.54), cloth))
+        shapes.append(box((side * (width - arm) / 2, 0.1, 0.33), (arm, depth - 0.2, 0.54), cloth))
     seats = max(1, round(inner / 0.7))
     seat = inner / seats
     for k in range(seats):
@@ -265,8 +264,7 @@ def bed(kit: Kit) -> Piece:
         box((0, -length / 2 - 0.02, head / 2), (width + 0.06, 0.05, head), wood),
     ]
     for x in SIDES if width > 1.3 else (0,):
-        spot = (x * width / 4, -length / 2 + 0.3, 0.52)
-        shapes.append(ellipsoid(spot, (0.3, 0.2, 0.1), sheet))
+        shapes.append(ellipsoid((x * width / 4, -length / 2 + 0.3, 0.52), (0.3, 0.2, 0.1), sheet))
     return Piece(shapes, (width + 0.06, length + 0.08))
 
 

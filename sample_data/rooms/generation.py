@@ -32,13 +32,7 @@ def _scene(seed: int, split: str, number: int) -> Room:
 def render_frame(
     seed: int, split: str, index: int, *, frames_per_scene: int = TRAIN_FRAMES_PER_SCENE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render one frame of the set.
-
-    Args:
-        seed: seed of the set.
-        split: "train" (depth with holes) or "val" (every pixel valid).
-        index: number of the frame in its split, from 0.
-        frames_per_scene: frames of one train room; a val room always has 2.
+    """Render a frame by its number in the split, from 0; a val room always has 2 frames.
 
     Returns:
         rgb: (3, 480, 640) uint8;

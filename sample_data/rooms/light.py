@@ -10,11 +10,7 @@ from sample_data.shapes import Shape, dot, intersect, turned
 
 
 def shade(room: Room, seen: Surfaces, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the light that arrives at the camera.
-
-    Args:
-        room, seen: the room and its visible surfaces, of N = H W pixels.
-        shape: (H, W) of the picture.
+    """Return the light that arrives at the camera from surfaces `seen` in a picture (H, W).
 
     Returns:
         rgb: (H, W, 3) float32 linear radiance; gloss: (H, W) float32 mirror highlight in [0, 1].

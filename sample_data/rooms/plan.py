@@ -11,15 +11,10 @@ Area = tuple[float, float, float, float]
 
 
 class Plan:
-    """Places pieces so that they touch neither each other nor the structure of the room.
-
-    Args:
-        kit: random numbers and materials of the scene.
-        size: (3,) inner size of the room [m].
-    """
+    """Places pieces so that they touch neither each other nor the structure of the room."""
 
     def __init__(self, kit: Kit, size: np.ndarray) -> None:
-        self.kit, self.size = kit, size
+        self.kit, self.size = kit, size  # (3,) inner size of the room [m]
         self.shapes: list[Shape] = []
         self.lamps: list[tuple[str, np.ndarray]] = []  # (name of the piece, world position)
         self.solid: list[Area] = []  # inner walls, columns, openings: closed to everything

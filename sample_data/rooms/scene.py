@@ -50,8 +50,7 @@ class Room(Scene):
 def sample_scene(seed: int, split_id: int, number: int) -> Room:
     """Return the room with this number; the same arguments always give the same room."""
     palette = read_palette(MATERIALS, textures)
-    kit = Kit(np.random.default_rng([seed, split_id, number, 0]), palette)
-    room = _furnish(kit)
+    room = _furnish(Kit(np.random.default_rng([seed, split_id, number, 0]), palette))
     room.materials = bake(palette, room.shapes, room.hull, (seed, split_id, number))
     return room
 

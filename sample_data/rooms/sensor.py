@@ -18,15 +18,10 @@ _BASELINE = 0.075
 
 
 def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the camera picture of linear light.
+    """Return the (H, W, 3) uint8 sRGB camera picture of linear radiance (H, W, 3), overwritten.
 
-    Args:
-        rgb: (H, W, 3) float32 linear radiance, overwritten.
-        rng: stream of the frame.
-
-    Returns:
-        (H, W, 3) uint8 sRGB with random exposure and white balance, vignetting, soft optics,
-        noise and the white border of a few pixels that NYU frames have.
+    It has random exposure and white balance, vignetting, soft optics, noise and the white border
+    of a few pixels that NYU frames have.
     """
     # Mean of the picture after exposure, in linear light: 0.05 is dim, 0.25 bright.
     target = np.exp(rng.uniform(np.log(0.05), np.log(0.22)))
@@ -60,17 +55,16 @@ def kinect(
     gloss: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return depth as the sensor measures it.
+    """Return (H, W) float32 depth [m] as the sensor measures it, 0 where it cannot.
+
+    It is quantised like the sensor's disparity. All inputs are (H, W) float32.
 
     Args:
-        depth: (H, W) float32 true z-depth [m].
-        facing: (H, W) float32 cosine between surface normal and view.
-        infrared: (H, W) float32 reflectance at the projector's wavelength.
-        gloss: (H, W) float32 mirror highlight, 0 to 1.
+        depth: true z-depth [m].
+        facing: cosine between surface normal and view.
+        infrared: reflectance at the projector's wavelength.
+        gloss: mirror highlight, 0 to 1.
         rng: stream of the frame.
-
-    Returns:
-        (H, W) float32 depth [m], quantised like the sensor's disparity; 0 means no measurement.
     """
     shape = depth.shape
     raw = _RAW_SCALE / depth

@@ -47,8 +47,7 @@ def wallpaper(rng: np.random.Generator) -> np.ndarray:
         wave = np.sin(angle * u) * np.sin(angle * v) - 0.45
     else:
         wave = np.sin(angle * (u + v)) + np.sin(angle * (u - v)) - 0.6
-    pattern = mix(base, other, np.clip(wave * 4 + 0.5, 0, 1))
-    return paint(pattern, 0.94 + 0.1 * noise(rng, 96, 96))
+    return paint(mix(base, other, np.clip(wave * 4 + 0.5, 0, 1)), 0.94 + 0.1 * noise(rng, 96, 96))
 
 
 def _ink(rng: np.random.Generator, value: Range = (0.1, 1.0), *ranges: Range) -> tuple:
@@ -100,8 +99,7 @@ def _figures(rng: np.random.Generator, canvas: np.ndarray, count: int) -> None:
         elif kind == 1:
             cv2.rectangle(canvas, (x, y), (x + w, y + h), _ink(rng), -1)
         else:
-            corners = rng.integers(0, SIZE, (3, 2)).astype(np.int32)
-            cv2.fillPoly(canvas, [corners], _ink(rng))
+            cv2.fillPoly(canvas, [rng.integers(0, SIZE, (3, 2)).astype(np.int32)], _ink(rng))
 
 
 def _lettering(rng: np.random.Generator, canvas: np.ndarray) -> None:
@@ -125,8 +123,7 @@ def books(rng: np.random.Generator) -> np.ndarray:
     while x < SIZE:
         width = int(rng.integers(16, 52))
         top = int(rng.integers(0, 20))
-        spine = _ink(rng, (0.15, 0.9))
-        cv2.rectangle(canvas, (x + 1, top), (x + width - 2, SIZE), spine, -1)
+        cv2.rectangle(canvas, (x + 1, top), (x + width - 2, SIZE), _ink(rng, (0.15, 0.9)), -1)
         for _ in range(int(rng.integers(1, 3))):
             y = int(rng.integers(60, SIZE - 80))
             label = (x + width - 5, y + int(rng.integers(10, 80)))

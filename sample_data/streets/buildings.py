@@ -83,8 +83,7 @@ def house(kit: Kit, width: float) -> list[Shape]:
     # The bar stands proud of the walls along the eaves.
     shapes.append(_roof(span + 0.5, ridge, top, y, along, roof, gable))
     x, beside = kit.between(-0.3, 0.3) * width, kit.between(-0.15, 0.15) * depth
-    chimney = (x, y + beside, top + span / 2 - 0.2)
-    shapes.append(box(chimney, (0.5, 0.5, 1.6), kit.pick("brick")))
+    shapes.append(box((x, y + beside, top + span / 2 - 0.2), (0.5, 0.5, 1.6), kit.pick("brick")))
     x = kit.between(-0.3, 0.3) * width
     shapes.append(box((x, -0.02, 1.45), (1.1, 0.1, 2.1), kit.pick("garage"), fit=True))
     return [*shapes, box((x, -0.6, 2.75), (1.8, 1.2, 0.1), trim)]

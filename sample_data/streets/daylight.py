@@ -96,15 +96,9 @@ def _cloud_chart(seed: int) -> np.ndarray:
 def shade_street(
     scene: Scene, light: Daylight, seen: Surfaces, hits: Hits, green: np.ndarray
 ) -> np.ndarray:
-    """Return the light that arrives at the camera.
+    """Return (H, W, 3) float32 linear radiance at the camera.
 
-    Args:
-        scene: the street; light: its weather.
-        seen, hits: visible surfaces.
-        green: (M,) bool, materials through which some light passes.
-
-    Returns:
-        (H, W, 3) float32 linear radiance.
+    `green` (M,) bool marks materials through which some light passes.
     """
     shape, depth, table = hits.depth.shape, hits.depth.ravel(), scene.materials
     solid = ~is_sky(hits)

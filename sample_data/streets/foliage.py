@@ -17,13 +17,7 @@ def fray(
 
     A pixel near an outline takes what a random neighbour sees: leaves stick out and what is
     behind shines through gaps, but nothing is drawn over what stands before the leaves.
-
-    Args:
-        scene: the street.
-        hits: picture to change.
-        green: (M,) bool, materials that are foliage.
-        focal: focal length [pixels].
-        rng: stream of the picture.
+    `green` (M,) bool marks the materials that are foliage; `focal` is in pixels.
     """
     owner = np.array([False] + [green[shape.materials[0]] for shape in scene.shapes])
     leafy = owner.take(hits.surface // FACES)
@@ -54,13 +48,9 @@ def fray(
 
 
 def drape(scene: Scene, seen: Surfaces, green: np.ndarray) -> None:
-    """Map foliage textures along the world axis a surface faces most, in place.
+    """Map textures of foliage, `green` (M,) bool, along the world axis a surface faces most.
 
     Around the poles of an ellipsoid its own texture coordinates would stretch leaves to stripes.
-
-    Args:
-        scene: the street; seen: its visible surfaces.
-        green: (M,) bool, materials that are foliage.
     """
     index = np.flatnonzero(green.take(seen.material))
     x, y, z = seen.point.take(index, axis=1)

@@ -61,13 +61,9 @@ def _moment(
 def render_frame(
     seed: int, split: str, index: int, *, frames_per_scene: int = TRAIN_FRAMES_PER_SCENE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render one frame of the set.
+    """Render a frame by its number in the split, from 0; a val street always has 8 frames.
 
-    Args:
-        seed: seed of the set.
-        split: "train" or "val"; their streets differ, their frames are alike.
-        index: number of the frame in its split, from 0; odd ones are the right camera.
-        frames_per_scene: frames of one train street; a val street always has 8.
+    Odd numbers are the right camera.
 
     Returns:
         rgb: (3, 375, 1242) uint8;

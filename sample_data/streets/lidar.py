@@ -41,12 +41,9 @@ class Scanner(Camera):
 
 
 def scanner(position: np.ndarray, axes: np.ndarray, rng: np.random.Generator) -> Scanner:
-    """Return the scanner of one turn; where it begins and each laser's lag are random.
+    """Return the scanner of one turn at `position` (3,) [m] with camera-like `axes` (3, 3).
 
-    Args:
-        position: (3,) world position [m].
-        axes: (3, 3) columns are right, down and forward.
-        rng: stream of the moment.
+    Where the turn begins and each laser's lag are random.
     """
     step = np.radians(AZIMUTH_STEP)
     count = int(SECTOR / AZIMUTH_STEP)
@@ -66,16 +63,10 @@ def scan(
     rng: np.random.Generator,
     green: np.ndarray,
 ) -> np.ndarray:
-    """Measure the points of one turn.
+    """Measure the points of one turn; the pose is that of `scanner`.
 
-    Args:
-        scene: what is there to hit.
-        position, axes: (3,) and (3, 3) pose of the LiDAR, see `scanner`.
-        rng: stream of the moment.
-        green: (M,) bool, materials whose leaves let pulses through and blur them.
-
-    Returns:
-        (N, 3) float64 world coordinates [m], with noise, only the pulses that came back.
+    Returns (N, 3) float64 world coordinates [m], with noise, only of pulses that came back.
+    `green` (M,) bool marks materials whose leaves let pulses through and blur them.
     """
     device = scanner(position, axes, rng)
     hits = cast(scene, device)
@@ -99,16 +90,10 @@ def scan(
 
 
 def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Return the depth picture of a point cloud; the nearest of several points in a pixel stays.
+    """Return (H, W) float32 z-depth [m] of points (N, 3) [m] in a camera, 0 where none falls.
 
-    Points that the camera cannot see, since LiDAR and camera are apart, stay as in real data.
-
-    Args:
-        points: (N, 3) world coordinates [m].
-        camera: camera to project into.
-
-    Returns:
-        (H, W) float32 z-depth [m], 0 where no point falls.
+    The nearest of several points in a pixel stays. Points that the camera cannot see, since LiDAR
+    and camera are apart, stay as in real data.
     """
     local = (points - camera.position) @ camera.axes
     local = local[(local[:, 2] > NEAREST) & (local[:, 2] < FARTHEST)]

@@ -87,8 +87,7 @@ def sign_post(kit: Kit) -> list[Shape]:
         z, size = height - 0.35 - 0.7 * k, kit.between(0.5, 0.66)
         spot = (0.04 * (-1) ** kit.count(0, 1), 0, z)
         back, face = kit.draw("metal", "sign")
-        faces = (face, face, back, back, back, back)
-        shapes.append(box(spot, (0.03, size, size), faces, fit=True))
+        shapes.append(box(spot, (0.03, size, size), (face, face, back, back, back, back), fit=True))
     return shapes
 
 

@@ -37,14 +37,9 @@ class Arc:
 
 
 class Side:
-    """Builds the left (sign 1) or right (sign -1) side of a street.
+    """Builds the left (sign 1) or right (sign -1) side of a street of some length [m].
 
-    Args:
-        kit: random numbers and materials of the scene.
-        path: centre line of the road.
-        sign: which side.
-        edge: distance from the centre line to the kerb [m].
-        length: end of the street [m].
+    The kerb is at `edge` [m] from the centre line `path`.
     """
 
     def __init__(self, kit: Kit, path: Arc, sign: int, edge: float, length: float) -> None:
@@ -162,8 +157,7 @@ class Side:
             # Open ground ends at trees, not at the horizon.
             far = front + kit.between(28, 48)
             for s in np.arange(BACK, self.length, 7.0):
-                piece = roadside.tree(kit, kit.between(1.0, 1.7), 0.4)
-                self.put(piece, s, far + kit.between(0, 8))
+                self.put(roadside.tree(kit, kit.between(1.0, 1.7), 0.4), s, far + kit.between(0, 8))
                 self.put(roadside.bush(kit, 2.2), s + 3, far)
             for _ in range(kit.count(4, 9)):
                 s, far = kit.between(10, self.length), front + kit.between(16, 50)

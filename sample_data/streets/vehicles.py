@@ -128,6 +128,5 @@ def _ends(kit: Kit, length: float, width: float, height: float) -> list[Shape]:
             spot = (x - end * 0.03, side * (width / 2 - 0.22), height)
             shapes.append(box(spot, (0.1, 0.36, 0.15), lamp))
         shapes.append(box((x, 0, height - 0.14), (0.04, 0.5, 0.11), plate))
-        grille = (0.1, width - 0.3, 0.16)
-        shapes.append(box((x - end * 0.02, 0, 0.34), grille, kit.pick("rubber")))
+        shapes.append(box((x - end * 0.02, 0, 0.34), (0.1, width - 0.3, 0.16), kit.pick("rubber")))
     return shapes
