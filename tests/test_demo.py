@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -34,6 +35,7 @@ from tools.demo.session import (
     has_settings,
     own_settings,
 )
+from visualize.pictures import FOOT_HEIGHT, GAP, LABEL_HEIGHT
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER = next(
@@ -183,39 +185,70 @@ def test_networks_without_cspn_have_nothing_to_set(frame, refine):
     assert np.array_equal(own.depth, own.coarse_depth) == (refine == "none")
 
 
-def sources(page):
-    """Name -> data address of every picture in the HTML."""
-    return dict(re.findall(r'<img id="(\w+)"[^>]* src="([^"]+)"', page))
+def shown(session, settings=None, view=panels.ERROR):
+    """First word of each panel's label -> its pixels, and the colour bars' ends."""
+    settings = settings or Propagation()
+    result = session.result(settings)
+    maps, bars = panels.result_panels(session, settings, result, view, "cspn")
+    return {label.split()[0]: pixels for label, pixels in maps.items()}, [bar.ends for bar in bars]
 
 
 def test_the_colour_scale_stays_while_the_steps_move(session):
     session.sample_points(60, seed=0)
-    pages = []
-    for steps in (0, 5, 30):
-        settings = Propagation(steps)
-        result = session.result(settings)
-        pages.append(panels.results_html(session, settings, result, panels.ERROR, "cspn"))
-    ends = [re.findall(r"<span>[^<]+ m</span>", page) for page in pages]
-    assert ends[0] == ends[1] == ends[2] and len(ends[0]) == 6
-    shown = [sources(page) for page in pages]
-    assert list(shown[0]) == ["coarse", "refined", "truth", "error"]
-    assert shown[0]["refined"] == shown[0]["coarse"]
-    assert shown[0]["coarse"] == shown[1]["coarse"] == shown[2]["coarse"]
-    assert len({s["refined"] for s in shown}) == len({s["error"] for s in shown}) == 3
+    pictures, ends = zip(*(shown(session, Propagation(n)) for n in (0, 5, 30)), strict=True)
+    assert ends[0] == ends[1] == ends[2] and len(ends[0]) == 2
+    none, few, many = pictures
+    assert list(none) == ["Coarse", "Refined", "Ground", "Error,"]
+    assert np.array_equal(none["Refined"], none["Coarse"])
+    assert np.array_equal(none["Coarse"], few["Coarse"])
+    assert np.array_equal(few["Coarse"], many["Coarse"])
+    for panel in ("Refined", "Error,"):
+        assert not np.array_equal(none[panel], few[panel])
+        assert not np.array_equal(few[panel], many[panel])
 
 
 def test_a_view_without_ground_truth_shows_what_the_propagation_changed(session, frame):
-    session.open(Frame('<img src=x onerror="1">', frame.rgb))
+    session.open(Frame("photo.png", frame.rgb))
     session.add_point(10, 10, 2.0)
     result = session.result(Propagation())
-    page = panels.results_html(session, Propagation(), result, panels.ERROR, "cspn")
-    assert list(sources(page)) == ["coarse", "refined", "linear", "error"]
-    assert "Refined − coarse" in page and "the error is not known" in page
-    assert "<img src=x" not in page and "&lt;img src=x" in page
+    maps, bars = panels.result_panels(session, Propagation(), result, panels.ERROR, "cspn")
+    kinds = ["Coarse", "Refined", "Interpolation,", "Refined"]
+    assert [label.split()[0] for label in maps] == kinds
+    assert bars[1].ends[0] == -bars[1].ends[1] and "refined − coarse" in bars[1].caption
+    assert "the error is not known" in panels.about(session, Propagation(), result)
+    assert panels.numbers(result)["RMSE (m)"].tolist() == ["–", "–"]
     session.clear_points()
+    labels, _ = panels.result_panels(
+        session, Propagation(), session.result(Propagation()), panels.ERROR, "cspn"
+    )
+    assert len(labels) == 3 and "Refined − coarse depth" in labels
+
+
+def test_the_numbers_are_a_row_for_each_method(session):
+    session.sample_points(60, seed=0)
     result = session.result(Propagation())
-    page = panels.results_html(session, Propagation(), result, panels.ERROR, "cspn")
-    assert list(sources(page)) == ["coarse", "refined", "error"]
+    table = panels.numbers(result)
+    assert table["depth"].tolist() == ["coarse", "refined", "interpolation"]
+    assert table["RMSE (m)"][1] == f"{result.scores['refined']['RMSE']:.3f}"
+    assert table["time"][0].endswith(" ms") and table["time"][2] == "–"
+
+
+@pytest.mark.parametrize(("size", "columns"), [((64, 96), 2), ((32, 200), 1)])
+def test_the_results_are_one_picture_with_two_colour_bars(predictor, size, columns):
+    rgb, depth = np.zeros((*size, 3), np.uint8), np.ones(size, np.float32)
+    session = Session(predictor, Frame("flat", rgb, depth))
+    maps = panels.result_panels(
+        session, Propagation(), session.result(Propagation()), panels.ERROR, "cspn"
+    )
+    picture = panels.results_picture(*maps)
+    scale, rows = panels.SHOWN_WIDTH // (columns * size[1]), 4 // columns
+    line = size[0] * scale + GAP + LABEL_HEIGHT
+    assert picture.dtype == np.uint8
+    assert picture.shape == (
+        rows * line + GAP + FOOT_HEIGHT,
+        columns * (size[1] * scale + GAP) + GAP,
+        3,
+    )
 
 
 def save_png(path, array, **options):
@@ -375,42 +408,48 @@ def test_the_page_in_a_browser(browser, page, tmp_path):
         return browser.find_element(By.CSS_SELECTOR, selector)
 
     def source(name):
-        return find(f"#{name}").get_attribute("src")
+        return find(f"#{name} img").get_attribute("src")
+
+    def about():
+        return find("#about").text
 
     def message():
         return find("#message").text
 
-    wait(lambda _: source("refined") != source("coarse"))
+    wait(lambda _: source("results") and source("picture"))
     assert "500 points sampled from the ground truth" in message()
+    wait(lambda _: "interpolation" in find("#numbers").text)
 
     # Another example, then other samples of it.
-    truth = source("truth")
+    picture = source("picture")
     browser.find_elements(By.CSS_SELECTOR, "#examples .thumbnail-item")[1].click()
-    wait(lambda _: source("truth") != truth)
-    coarse = source("coarse")
+    wait(lambda _: source("picture") != picture)
+    picture, results = source("picture"), source("results")
     seed = find("#seed input")
     seed.send_keys(Keys.CONTROL, "a")
     seed.send_keys("7")
     find("#sample").click()
-    wait(lambda _: "seed 7" in message() and source("coarse") != coarse)
+    wait(lambda _: "seed 7" in message() and source("picture") != picture)
+    wait(lambda _: source("results") != results)
 
-    # The slider: with no step the refined depth is the coarse one, and other steps differ.
-    coarse, before = source("coarse"), source("refined")
+    # The slider: other steps give other results, and leave the points alone.
+    picture, results = source("picture"), source("results")
     handle = find("#steps input[type=range]")
     handle.send_keys(Keys.HOME)
-    wait(lambda _: source("refined") == source("coarse"))
+    wait(lambda _: " 0 steps" in about() and source("results") != results)
+    without = source("results")
     handle.send_keys(Keys.END)
-    wait(lambda _: "after 48 steps" in find("#results").text)
-    assert source("refined") not in (coarse, before) and source("coarse") == coarse
+    wait(lambda _: " 48 steps" in about() and source("results") != without)
+    assert source("results") != results and source("picture") == picture
 
     # A click in the middle of the picture measures the middle pixel.
     find("#clear").click()
-    wait(lambda _: "0 points" in find("#results").text)
+    wait(lambda _: " 0 points" in about())
     find("#picture img").click()
     wait(lambda _: "Measured" in message())
     row, column = map(int, re.search(r"row (\d+), column (\d+)", message()).groups())
     assert abs(row - 114) <= 1 and abs(column - 152) <= 1
-    assert "1 point " in find("#results").text
+    assert " 1 point " in about()
 
     # Uploads: a bad one is refused in words, a good one is shown.
     (tmp_path / "bad.png").write_text("not a picture")
@@ -419,7 +458,9 @@ def test_the_page_in_a_browser(browser, page, tmp_path):
     wait(lambda _: "bad.png" in find("#message [role=alert]").text)
     photo = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
     picker.send_keys(str(save_png(tmp_path / "photo.png", photo)))
-    wait(lambda _: "photo.png, 400 × 240 pixels" in find("#results").text)
+    wait(lambda _: "photo.png, 400 × 240 pixels" in about())
+    if "DEMO_PICTURE" in os.environ:
+        browser.save_screenshot(os.environ["DEMO_PICTURE"])
 
     # The page asks nobody but its own server.
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

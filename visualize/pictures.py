@@ -37,7 +37,7 @@ class ColorBar(NamedTuple):
 
     caption: str
     ends: tuple[float, float]
-    columns: tuple[int, int]
+    columns: tuple[float, float]
     colormap: str = "turbo"
 
 
@@ -196,7 +196,7 @@ def panel_figure(
             text.set_text(label.split(",")[0])
     for bar in bars:
         first, last = bar.columns
-        _add_color_bar(figure, bar, GAP + first * step, (last + 1) * step, foot)
+        _add_color_bar(figure, bar, GAP + round(first * step), round((last + 1) * step), foot)
     return figure
 
 

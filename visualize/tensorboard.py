@@ -7,11 +7,10 @@ from pathlib import Path
 
 
 class TensorBoard:
-    """Scalars of a run, a point an epoch; does nothing where `tensorboard` is not installed.
+    """Scalars of a run, a point for each epoch; nothing where `tensorboard` is not installed.
 
         board = TensorBoard.open(folder, purge_after_epoch=0)
         board.write(1, train_scores, scores, lr)
-        board.close()
 
     `tensorboard --logdir output` then shows every run folder under its name.
     """
@@ -21,13 +20,11 @@ class TensorBoard:
 
     @classmethod
     def open(cls, folder: Path, purge_after_epoch: int = 0) -> TensorBoard:
-        """Start writing event files in `folder`.
+        """Start writing event files in `folder`, which is made where it does not exist.
 
         Args:
-            folder: the run folder, made where it does not exist.
             purge_after_epoch: the last epoch that the run keeps: 0 for a new run, a resumed run's
-                epoch otherwise. Points after it, which the run is going to write again, are
-                hidden by TensorBoard.
+                epoch otherwise. TensorBoard hides points after it, which are written again.
         """
         if find_spec("tensorboard") is None:
             return cls(None)
@@ -51,10 +48,10 @@ class TensorBoard:
         """
         if self._writer is None:
             return
-        for group, values in (("train", train_scores), ("validation", scores)):
-            for metric, value in values.items():
-                self._writer.add_scalar(f"{group}/{metric}", value, epoch)
-        self._writer.add_scalar("lr", lr, epoch)
+        points = {f"train/{metric}": value for metric, value in train_scores.items()}
+        points |= {f"validation/{metric}": value for metric, value in scores.items()}
+        for tag, value in (points | {"lr": lr}).items():
+            self._writer.add_scalar(tag, value, epoch)
         self._writer.flush()
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ GRADIO = 6
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every flag of this command."""
+    """Return the parser of this command."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.demo",
         description=__doc__,
@@ -63,11 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def check_gradio() -> None:
-    """Refuse with a sentence where Gradio is missing or too old.
-
-    Raises:
-        RunError: either.
-    """
+    """Raise RunError where Gradio is missing or too old."""
     advice = "pip install -r requirements-demo.txt"
     try:
         version = importlib.metadata.version("gradio")
@@ -78,7 +74,7 @@ def check_gradio() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens at (host, port).
+    """Return a socket that listens at (host, port).
 
     Raises:
         RunError: the address is taken, not this machine's, or no address.
@@ -86,19 +82,13 @@ def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise OptionError(f"--port must lie in 0..65535, got {port}")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen()
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunError(
             f"cannot listen on {host}, port {port}: {reason}; choose others with --host and --port"
         ) from error
-    return bound
 
 
 if __name__ == "__main__":

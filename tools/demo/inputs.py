@@ -22,7 +22,7 @@ PNG_SCALE = 1000
 
 
 def example_frames(predictor: Predictor, root: str | Path, count: int) -> list[Frame]:
-    """At most `count` validation frames of a data set, evenly spread, as its evaluation has them.
+    """Return at most `count` validation frames of a data set, evenly spread, as evaluated.
 
     Raises:
         DataError: no such folder, or a frame that cannot be read.
@@ -44,7 +44,7 @@ def example_frames(predictor: Predictor, root: str | Path, count: int) -> list[F
 
 
 def open_image(path: Path, short_side: int | None) -> Frame:
-    """An uploaded photograph at the network's training scale, without ground truth.
+    """Return an uploaded photograph at the network's training scale, without ground truth.
 
     Args:
         path: see `inference.image_files.read_rgb`.
@@ -72,7 +72,7 @@ def open_image(path: Path, short_side: int | None) -> Frame:
 
 
 def open_depth(path: Path, frame: Frame) -> np.ndarray:
-    """An uploaded depth map of the frame's image, at the frame's size.
+    """Return an uploaded depth map of the frame's image, at the frame's size.
 
     Args:
         path: see `inference.image_files.read_depth`; a PNG's integers are millimetres.
@@ -97,7 +97,7 @@ def open_depth(path: Path, frame: Frame) -> np.ndarray:
 
 
 def frame_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """(width, height) that the network is given for an image of `size` (width, height)."""
+    """Return (width, height) of the network's input for an image of `size` (width, height)."""
     if short_side is not None:
         size = resized_size(size, short_side)
     shrink = (MAX_FRAME_PIXELS / (size[0] * size[1])) ** 0.5
@@ -105,6 +105,6 @@ def frame_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]
 
 
 def _for_the_page(error: DataError, path: Path) -> DataError:
-    """The sentence without the server's folders and the command line's flags."""
+    """Return the error without the server's folders and the command line's flags."""
     text = re.sub(r" \(--.*?\)", "", str(error).replace(str(path), path.name))
     return DataError(f"{text}.")

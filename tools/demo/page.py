@@ -1,11 +1,11 @@
-"""The page itself: Gradio components, and what happens when one of them is touched.
+"""The page: Gradio components and the handlers of their events.
 
 Each visitor has a `Session`, kept by the server. Every handler changes it and draws it anew.
 """
 
 import html
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -82,78 +82,51 @@ class Page:
 
     def _image_column(self) -> None:
         _title("1", "Choose an image")
+        still = {"show_label": False, "interactive": False, "buttons": [], "format": "jpeg"}
         self.gallery = gr.Gallery(
             [panels.thumbnail(frame) for frame in self.examples],
             label="Examples, with ground truth",
-            show_label=False,
             columns=8,
             height=146,
-            format="jpeg",
             allow_preview=False,
-            interactive=False,
-            buttons=[],
             object_fit="cover",
             elem_id="examples",
             visible=bool(self.examples),
+            **still,
         )
+        small = {"size": "sm", "min_width": 120}
         with gr.Row():
             self.upload_image = gr.UploadButton(
-                "Upload an image",
-                file_types=["image"],
-                size="sm",
-                min_width=120,
-                elem_id="upload-image",
+                "Upload an image", file_types=["image"], elem_id="upload-image", **small
             )
             self.upload_depth = gr.UploadButton(
                 "Upload its depth map",
                 file_types=list(DEPTH_SUFFIXES),
-                size="sm",
-                min_width=120,
                 elem_id="upload-depth",
+                **small,
             )
         gr.HTML(_small(DEPTH_HELP))
         _title("2", "Measure points: click on the image, or sample")
-        self.picture = gr.Image(
-            show_label=False,
-            label="The image and its points",
-            interactive=False,
-            format="jpeg",
-            buttons=[],
-            elem_id="picture",
-        )
+        self.picture = gr.Image(label="The image and its points", elem_id="picture", **still)
         self.message = gr.HTML("", elem_id="message")
         self._point_controls()
 
     def _point_controls(self) -> None:
+        farthest = MAX_DEPTH if self.predictor.settings.data_set == "kitti" else 10.0
+        wide, whole = {"min_width": 200}, {"precision": 0, "minimum": 0, "min_width": 100}
         with gr.Row():
             self.source = gr.Radio(
-                SOURCES, value=SOURCES[0], label="A click measures", min_width=200, elem_id="source"
+                SOURCES, value=SOURCES[0], label="A click measures", elem_id="source", **wide
             )
-            self.depth = gr.Slider(
-                0.1,
-                MAX_DEPTH if self.predictor.settings.data_set == "kitti" else 10.0,
-                2.0,
-                step=0.05,
-                label="this depth (m)",
-                buttons=[],
-                min_width=200,
-                elem_id="depth",
-            )
+            span = {"minimum": 0.1, "maximum": farthest, "value": 2.0, "step": 0.05, "buttons": []}
+            self.depth = gr.Slider(label="this depth (m)", elem_id="depth", **span, **wide)
         with gr.Row():
             self.count = gr.Number(
-                500,
-                label="Points to sample",
-                precision=0,
-                minimum=0,
-                maximum=MAX_POINTS,
-                min_width=100,
-                elem_id="count",
+                500, label="Points to sample", maximum=MAX_POINTS, elem_id="count", **whole
             )
-            self.seed = gr.Number(
-                0, label="Seed", precision=0, minimum=0, min_width=100, elem_id="seed"
-            )
+            self.seed = gr.Number(0, label="Seed", elem_id="seed", **whole)
+        small = {"size": "sm", "min_width": 80}
         with gr.Row():
-            small = {"size": "sm", "min_width": 80}
             self.sample = gr.Button("Sample", variant="primary", elem_id="sample", **small)
             self.undo = gr.Button("Undo", elem_id="undo", **small)
             self.clear = gr.Button("Clear", elem_id="clear", **small)
@@ -161,105 +134,79 @@ class Page:
     def _result_column(self) -> None:
         own, settable = own_settings(self.predictor), has_settings(self.predictor)
         _title("3", "Propagate" if settable else "Result: this network has no CSPN to set")
+        meaning = "0 is the coarse depth" if settable else "this network has no CSPN"
+        span = {"minimum": 0, "maximum": MAX_STEPS, "value": own.steps, "step": 1, "buttons": []}
         self.steps = gr.Slider(
-            0,
-            MAX_STEPS,
-            own.steps,
-            step=1,
-            label="Steps (0 is the coarse depth)"
-            if settable
-            else "Steps: this network has no CSPN",
-            buttons=[],
-            interactive=settable,
-            elem_id="steps",
+            label=f"Steps ({meaning})", interactive=settable, elem_id="steps", **span
         )
         with gr.Row(elem_id="choices"):
-            self.norm_type = gr.Radio(
-                list(NORM_TYPES),
-                value=own.norm_type,
-                label="Normalisation",
-                interactive=settable,
-                min_width=150,
-                elem_id="norm-type",
+
+            def choice(label: str, choices: Sequence, value: str, **style) -> gr.Radio:
+                return gr.Radio(choices, value=value, label=label, min_width=150, **style)
+
+            self.norm_type = choice(
+                "Normalisation", NORM_TYPES, own.norm_type, interactive=settable
             )
-            self.anchor = gr.Radio(
-                ANCHOR_NAMES,
-                value=own.anchor,
-                label="Kept at the points",
-                interactive=settable,
-                min_width=150,
-                elem_id="anchor",
+            self.anchor = choice(
+                "Kept at the points", ANCHOR_NAMES, own.anchor, interactive=settable
             )
-            self.view = gr.Radio(
-                VIEWS, value=panels.ERROR, label="Last picture", min_width=150, elem_id="view"
-            )
-        self.results = gr.HTML("", elem_id="results")
+            self.view = choice("Last picture", VIEWS, panels.ERROR, elem_id="view")
+        shown = {"show_label": False, "interactive": False, "buttons": []}
+        self.results = gr.Image(format="png", elem_id="results", **shown)
+        self.numbers = gr.Dataframe(elem_id="numbers", **shown)
+        self.about = gr.HTML("", elem_id="about")
 
     def _connect(self, blocks: gr.Blocks) -> None:
         controls = {self.session, self.steps, self.norm_type, self.anchor, self.view}
-        drawn = [self.picture, self.results, self.message]
-        common = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
+        results = [self.results, self.numbers, self.about, self.message]
+        private = {"api_visibility": "private"}
 
         def on(event: Callable, handler: Callable, *inputs: gr.components.Component) -> None:
-            waiting = {"show_progress": "minimal", "show_progress_on": self.results}
-            event(handler, {*controls, *inputs}, drawn, **waiting, **common)
+            event(
+                handler,
+                {*controls, *inputs},
+                [self.session, self.picture, *results],
+                show_progress="minimal",
+                show_progress_on=self.results,
+                concurrency_id="network",
+                concurrency_limit=1,
+                **private,
+            )
 
         numbers = (self.count, self.seed)
-        blocks.load(
-            self._begin,
-            {*controls, *numbers},
-            [self.session, *drawn],
-            show_progress="hidden",
-            **common,
-        )
+        on(blocks.load, self._begin, *numbers)
         on(self.gallery.select, self._pick, *numbers)
-        # The one event that may come before there is a session.
-        self.upload_image.upload(
-            self._open_image,
-            {*controls, self.upload_image},
-            [self.session, *drawn],
-            show_progress="minimal",
-            show_progress_on=self.results,
-            **common,
-        )
+        on(self.upload_image.upload, self._open_image, self.upload_image)
         on(self.upload_depth.upload, self._open_depth, self.upload_depth, *numbers)
         on(self.picture.select, self._click, self.source, self.depth)
         on(self.sample.click, self._sample, *numbers)
         on(self.undo.click, self._undo)
         on(self.clear.click, self._clear)
-        for control in controls - {self.session}:
-            # Only what the settings change is drawn again, and only the last of many moves.
-            control.change(
-                self._redraw,
-                controls,
-                [self.results, self.message],
-                show_progress="hidden",
-                trigger_mode="always_last",
-                queue=False,
-                api_visibility="private",
-            )
+        # Only what the settings change is drawn again, and only the last of many moves.
+        latest = {"show_progress": "hidden", "trigger_mode": "always_last", "queue": False}
+        changes = [control.change for control in controls - {self.session}]
+        gr.on(changes, self._redraw, controls, results, **latest, **private)
 
-    def _begin(self, values: dict) -> list:
+    def _begin(self, values: dict) -> dict:
         """A new visitor: the first example with points, or nothing yet."""
         if not self.examples:
-            return [None, None, "", _note("Upload an image to begin.")]
+            return {self.message: _message("Upload an image to begin.")}
         session = Session(self.predictor, self.examples[0])
-        values[self.session] = session
-        return [session, *self._after(values, self._sampling(values))]
+        return self._after(values | {self.session: session}, self._sampling(values))
 
-    def _pick(self, values: dict, event: gr.SelectData) -> list:
+    def _pick(self, values: dict, event: gr.SelectData) -> dict:
         def act(session: Session) -> str:
             session.open(self.examples[event.index])
             return self._sampling(values)(session)
 
         return self._after(values, act)
 
-    def _open_image(self, values: dict) -> list:
+    def _open_image(self, values: dict) -> dict:
         try:
             frame = open_image(Path(values[self.upload_image]), self.predictor.short_side)
         except DataError as error:
-            return [gr.skip(), gr.skip(), gr.skip(), _error(str(error))]
-        values[self.session] = session = values[self.session] or Session(self.predictor, frame)
+            return {self.message: _message(str(error), "error")}
+        session = values[self.session] or Session(self.predictor, frame)
 
         def act(session: Session) -> str:
             session.open(frame)
@@ -268,16 +215,16 @@ class Page:
                 "Upload the image's depth map to sample from it."
             )
 
-        return [session, *self._after(values, act)]
+        return self._after(values | {self.session: session}, act)
 
-    def _open_depth(self, values: dict) -> list:
+    def _open_depth(self, values: dict) -> dict:
         def act(session: Session) -> str:
             session.set_truth(open_depth(Path(values[self.upload_depth]), session.frame))
             return self._sampling(values)(session)
 
         return self._after(values, act)
 
-    def _click(self, values: dict, event: gr.SelectData) -> list:
+    def _click(self, values: dict, event: gr.SelectData) -> dict:
         def act(session: Session) -> str:
             row, column = panels.pixel_at(session.frame, *event.index)
             from_truth = values[self.source] == SOURCES[0] and session.frame.depth is not None
@@ -286,7 +233,7 @@ class Page:
 
         return self._after(values, act)
 
-    def _sample(self, values: dict) -> list:
+    def _sample(self, values: dict) -> dict:
         return self._after(values, self._sampling(values))
 
     def _sampling(self, values: dict) -> Callable[[Session], str]:
@@ -295,43 +242,51 @@ class Page:
             if wanted is None or seed is None:
                 raise SessionError("Points and seed must be whole numbers.")
             drawn = session.sample_points(min(wanted, MAX_POINTS), seed)
-            return f"{drawn} points sampled from the ground truth, seed {seed}."
+            return f"{panels.count(drawn, 'point')} sampled from the ground truth, seed {seed}."
 
         return act
 
-    def _undo(self, values: dict) -> list:
+    def _undo(self, values: dict) -> dict:
         return self._after(values, lambda session: session.undo() or "Undone.")
 
-    def _clear(self, values: dict) -> list:
+    def _clear(self, values: dict) -> dict:
         return self._after(values, lambda session: session.clear_points() or "No points.")
 
-    def _redraw(self, values: dict) -> list:
+    def _redraw(self, values: dict) -> dict:
+        """Draw the results alone: the settings moved, the points did not."""
         session = values[self.session]
         if session is None:
-            return [gr.skip(), gr.skip()]
+            return {self.message: gr.skip()}
         with self.lock:
-            return [self._results(session, values)[1], ""]
+            return self._results(session, values)[1] | {self.message: ""}
 
-    def _after(self, values: dict, act: Callable[[Session], str]) -> list:
+    def _after(self, values: dict, act: Callable[[Session], str]) -> dict:
         """Let `act` change the session, then draw it: picture, results and a message."""
         session = values[self.session]
         if session is None:
             text = "Upload an image, or reload the page: it has been idle for too long."
-            return [gr.skip(), gr.skip(), _error(text)]
+            return {self.message: _message(text, "error")}
         with self.lock:
             try:
-                message = _note(act(session))
+                message = _message(act(session))
             except (SessionError, DataError) as error:
-                message = _error(str(error))
+                message = _message(str(error), "error")
             result, shown = self._results(session, values)
             ends = panels.depth_ends(session, result.coarse_depth)
-            return [panels.points_picture(session, ends), shown, message]
+            picture = panels.points_picture(session, ends)
+            drawn = {self.session: session, self.picture: picture, self.message: message}
+            return shown | drawn
 
-    def _results(self, session: Session, values: dict) -> tuple[Result, str]:
+    def _results(self, session: Session, values: dict) -> tuple[Result, dict]:
+        """Return the result under the page's settings, and what the components show of it."""
         settings = Propagation(int(values[self.steps]), values[self.norm_type], values[self.anchor])
         result = session.result(settings)
-        shown = panels.results_html(session, settings, result, values[self.view], self.refinement)
-        return result, shown
+        maps = panels.result_panels(session, settings, result, values[self.view], self.refinement)
+        return result, {
+            self.results: panels.results_picture(*maps),
+            self.numbers: panels.numbers(result),
+            self.about: _small(panels.about(session, settings, result)),
+        }
 
 
 def _title(number: str, text: str) -> None:
@@ -342,9 +297,6 @@ def _small(text: str) -> str:
     return f'<p class="small">{html.escape(text)}</p>'
 
 
-def _note(text: str) -> str:
-    return f'<p class="note" role="status">{html.escape(text)}</p>' if text else ""
-
-
-def _error(text: str) -> str:
-    return f'<p class="error" role="alert">{html.escape(text)}</p>'
+def _message(text: str, kind: str = "note") -> str:
+    role = "alert" if kind == "error" else "status"
+    return f'<p class="{kind}" role="{role}">{html.escape(text)}</p>'

@@ -1,4 +1,4 @@
-"""What one visitor of the page has in hand: an image, its points, and what the network made of it.
+"""A visitor's state: an image, its measured points, and the network's output for them.
 
 The network runs when the image or the points change. Its coarse depth and guidance are kept, so
 that other propagation settings cost the propagation alone.
@@ -6,9 +6,10 @@ that other propagation settings cost the propagation alone.
 
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ UNDO_STEPS = 20
 
 
 class SessionError(ValueError):
-    """Something asked for that cannot be had; the message is one sentence for the page."""
+    """A request that cannot be met; the message is one sentence for the page."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Frame:
     rgb: np.ndarray
     depth: np.ndarray | None = None
     uploaded_size: tuple[int, int] | None = None
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the depth of any pixel is known."""
+        return self.depth is not None and bool((self.depth > 0).any())
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Result:
 
 @dataclass(frozen=True)
 class _NetworkRun:
-    """What the network said about the frame and its points; on the predictor's device."""
+    """The network's output for the frame and its points, on the predictor's device."""
 
     coarse_depth: Tensor  # (1, 1, H, W) metres
     guidance: Tensor  # (1, K, H, W)
@@ -90,7 +96,7 @@ class Session:
         self.open(frame)
 
     def open(self, frame: Frame) -> None:
-        """Go on with another image, without points."""
+        """Replace the image, without points."""
         self.frame = frame
         self.sparse_depth = np.zeros(frame.rgb.shape[:2], np.float32)
         self._before: deque[np.ndarray] = deque(maxlen=UNDO_STEPS)
@@ -102,7 +108,7 @@ class Session:
 
     @property
     def n_points(self) -> int:
-        """How many measurements there are."""
+        """The number of measurements."""
         return int(np.count_nonzero(self.sparse_depth))
 
     def add_point(self, row: int, column: int, depth: float | None = None) -> float:
@@ -137,7 +143,7 @@ class Session:
         return depth
 
     def sample_points(self, n: int, seed: int) -> int:
-        """Put `n` points drawn from the ground truth in place of the present ones.
+        """Replace the points by `n` drawn from the ground truth.
 
         Returns:
             How many there are: fewer than `n` where the ground truth has fewer pixels.
@@ -154,11 +160,11 @@ class Session:
         return self.n_points
 
     def clear_points(self) -> None:
-        """Take every point away."""
+        """Remove every point."""
         self._change(np.zeros_like(self.sparse_depth))
 
     def undo(self) -> None:
-        """Take the last change of the points back, up to the last twenty.
+        """Undo the last change of the points, up to the last twenty.
 
         Raises:
             SessionError: there is none.
@@ -175,7 +181,7 @@ class Session:
 
     @torch.inference_mode()
     def result(self, settings: Propagation) -> Result:
-        """Depth under these settings; runs the network only where image or points are new.
+        """Return the depth under these settings; run the network where image or points are new.
 
         A network without CSPN has nothing to set: its own refinement runs, or none.
 
@@ -204,43 +210,29 @@ class Session:
         return _NetworkRun(coarse_depth, guidance, rgbd[:, 3:4], linear, elapsed)
 
     def _refine(self, run: _NetworkRun, settings: Propagation) -> Tensor:
+        inputs = (run.guidance, run.coarse_depth, run.sparse_depth)
         if has_settings(self.predictor):
-            return propagate(
-                run.guidance,
-                run.coarse_depth,
-                run.sparse_depth,
-                steps=settings.steps,
-                norm_type=settings.norm_type,
-                anchor=settings.anchor,
-            )
+            return propagate(*inputs, **asdict(settings))
         refinement = self.predictor.model.refinement
-        if refinement is None:
-            return run.coarse_depth
-        return refinement(run.guidance, run.coarse_depth, run.sparse_depth)
+        return run.coarse_depth if refinement is None else refinement(*inputs)
 
     def _scores(self, maps: dict[str, np.ndarray | None]) -> dict[str, dict[str, float]]:
-        if self.frame.depth is None or not (self.frame.depth > 0).any():
+        if not self.frame.has_truth:
             return {}
-        target = torch.from_numpy(self.frame.depth)[None, None]
-        return {
-            method: {
-                metric: float(value)
-                for metric, value in depth_metrics(
-                    torch.from_numpy(depth)[None, None], target
-                ).items()
-            }
-            for method, depth in maps.items()
-            if depth is not None
-        }
+        maps = {method: depth for method, depth in maps.items() if depth is not None}
+        pred = torch.from_numpy(np.stack(list(maps.values())))[:, None]  # (methods, 1, H, W)
+        target = torch.from_numpy(self.frame.depth).expand_as(pred)
+        scores = {metric: values.tolist() for metric, values in depth_metrics(pred, target).items()}
+        return pd.DataFrame(scores, index=list(maps)).to_dict("index")
 
 
 def has_settings(predictor: Predictor) -> bool:
-    """Whether the network ends in a CSPN, whose steps, normalisation and anchor can be set."""
+    """Return whether the network ends in a CSPN, whose propagation can be set."""
     return hasattr(predictor.model.refinement, "norm_type")
 
 
 def own_settings(predictor: Predictor) -> Propagation:
-    """The propagation that the checkpoint was trained with; the published one without CSPN."""
+    """Return the checkpoint's own propagation; the published one without CSPN."""
     if not has_settings(predictor):
         return Propagation()
     cspn = predictor.model.refinement

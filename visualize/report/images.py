@@ -5,12 +5,11 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
-import pandas as pd
 from PIL import Image
 from skimage.transform import resize
 
 from engine.evaluation import best_and_worst
-from visualize.report.folder import RunContent, is_number
+from visualize.report.folder import RunContent
 
 SHOWN = 3  # best and worst images, each
 MOST_WIDTH = 1500
@@ -21,32 +20,27 @@ def picture_section(run: RunContent) -> dict:
     """Return the strips of the best and worst images that were drawn, and one image's influence.
 
     Returns:
-        {} where none was drawn. sentences: about all images; groups: title -> figures;
-        influence: a figure or None. A figure holds source (a data URI), size, alt and caption, or
-        `problem`, a sentence.
+        {} where none was drawn. scored: RMSE of all images, sorted; drawn: how many of them were
+        drawn, None where the record holds it; groups: title -> the rows of images, each with
+        source (a data URI) and size, or with `problem`, a sentence; influence: one like that.
     """
     strips = _drawn(run, "strip")
     if not strips:
         return {}
     rows = [] if run.images.empty else run.first_draw().to_dict("records")
     drawn = [row for row in rows if row["name"] in strips]
-    sentences = _spread(pd.Series([row["RMSE"] for row in rows], dtype=float).dropna())
-    if len(drawn) < len(rows) and not run.record.get("pictures"):
-        sentences.append(f"Best and worst of the {len(drawn)} images that were drawn.")
+    scored = sorted(row["RMSE"] for row in rows if row["RMSE"] == row["RMSE"])
     best, worst = best_and_worst(drawn, SHOWN)
     maps = _drawn(run, "affinity")
     explained = [row["name"] for row in [*worst[:1], *best[:1]] if row["name"] in maps]
     return {
-        "sentences": sentences,
+        "scored": scored,
+        "drawn": None if run.record.get("pictures") or len(drawn) == len(rows) else len(drawn),
         "groups": {
-            title: [_strip(row, strips[row["name"]]) for row in chosen]
-            for title, chosen in (("Best", best), ("Worst", worst))
-            if chosen
+            "Best": [row | _picture(strips[row["name"]]) for row in best],
+            "Worst": [row | _picture(strips[row["name"]]) for row in worst],
         },
-        "influence": next(
-            (_figure(maps[name], name, f"Propagation weights of {name}") for name in explained),
-            None,
-        ),
+        "influence": explained[:1] and {"name": explained[0]} | _picture(maps[explained[0]]),
     }
 
 
@@ -66,27 +60,7 @@ def _drawn(run: RunContent, kind: str) -> dict[str, Path]:
     return found
 
 
-def _spread(rmse: pd.Series) -> list[str]:
-    if rmse.empty:
-        return []
-    middle = rmse.sort_values().iloc[len(rmse) // 2]
-    return [
-        f"RMSE of the {len(rmse)} images: {rmse.min():.3f} m at best, {middle:.3f} m in the "
-        f"middle, {rmse.max():.3f} m at worst. The depth panels of an image share one colour "
-        "scale, in metres at its foot; the error has its own."
-    ]
-
-
-def _strip(row: dict, path: Path) -> dict:
-    rmse, rel, delta = (
-        f"{row[metric]:.3f}" if is_number(row.get(metric)) else "–"
-        for metric in ("RMSE", "ABS_REL", "DELTA1.25")
-    )
-    caption = f"{row['name']}, RMSE {rmse} m, REL {rel}, δ1.25 {delta}"
-    return _figure(path, caption, f"Input, depth maps and error of {row['name']}")
-
-
-def _figure(path: Path, caption: str, alt: str) -> dict:
+def _picture(path: Path) -> dict:
     """Return the picture as a JPEG of bounded width, or a sentence where the file is no picture."""
     try:
         height, width = imageio.improps(path, plugin="pillow", index=0).shape[:2]
@@ -101,4 +75,4 @@ def _figure(path: Path, caption: str, alt: str) -> dict:
         pixels = np.rint(pixels).astype(np.uint8)
     jpeg = imageio.imwrite("<bytes>", pixels, plugin="pillow", extension=".jpg", quality=80)
     source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-    return {"source": source, "size": pixels.shape[1::-1], "alt": alt, "caption": caption}
+    return {"source": source, "size": pixels.shape[1::-1]}

@@ -6,21 +6,15 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from engine.baselines import BASELINES
 from engine.errors import RunError
 from engine.files import whole_file
 from visualize.curves import chart_svg, epoch_curves
-from visualize.report.folder import RunContent, is_number, read_run
+from visualize.report.folder import RunContent, read_run
 from visualize.report.images import picture_section
-from visualize.report.published import (
-    PUBLISHED,
-    PUBLISHED_METRICS,
-    data_set,
-    why_not_comparable,
-)
+from visualize.report.published import PUBLISHED, data_set, why_not_comparable
 
 COLUMNS = {
     "RMSE": "RMSE (m)",
@@ -64,22 +58,20 @@ def render(run: RunContent) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters |= {"number": _number, "short": _short, "cells": _cells}
     return environment.get_template("page.html").render(
         name=run.path.resolve().name,
         written=time.strftime("%Y-%m-%d %H:%M"),
         run=run,
-        columns=COLUMNS.values(),
-        facts=_facts(run),
-        cards=_cards(run),
+        args=run.args or run.recorded("args"),
+        columns=COLUMNS,
+        network=_network(run),
+        best=_best_epoch(run),
         scores=None if run.methods.empty else _scores(run),
         charts=_charts(run),
-        epochs=_epoch_rows(run),
+        epochs=_epochs(run),
         images=picture_section(run),
-        checkpoints=[
-            [c["file"], c["kind"], "–" if c["epoch"] is None else c["epoch"], *_cells(c["scores"])]
-            for c in run.checkpoints
-        ],
-        incidents=_incidents(run),
+        incidents=[event for event in run.events if _is_incident(event)],
         most_incidents=MOST_INCIDENTS,
         settings=_settings(run),
     )
@@ -103,8 +95,8 @@ def _cells(scores: Mapping) -> list[str]:
     return [_number(scores.get(metric)) for metric in COLUMNS]
 
 
-def _short(value: object, most: int) -> str:
-    text = str(value)
+def _short(value: object, most: int = 300) -> str:
+    text = "not set" if value is None else str(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
@@ -113,128 +105,60 @@ def _network(run: RunContent) -> dict | None:
     return next((m for m in run.methods.to_dict("records") if m["method"] not in BASELINES), None)
 
 
-def _best(run: RunContent) -> pd.Series | None:
+def _best_epoch(run: RunContent) -> dict | None:
     """Return the epoch of lowest validation RMSE, None without one."""
     if run.epochs.empty:
         return None
     finite = run.epochs[np.isfinite(run.epochs[["epoch", "RMSE"]]).all(axis=1)]
-    return None if finite.empty else finite.loc[finite["RMSE"].idxmin()]
-
-
-def _facts(run: RunContent) -> list[str]:
-    """Return a line of settings: network, propagation, training data."""
-    args = run.args or run.recorded("args")
-    facts = [f"{args.get('model')} {args.get('arch')}"] if args.get("arch") else []
-    if args.get("refine", "cspn") == "cspn" and "cspn_step" in args:
-        norm_type, anchor = args.get("cspn_norm_type"), args.get("cspn_anchor")
-        facts.append(f"{args['cspn_step']} steps, {norm_type}, anchor {anchor}")
-    if run.args.get("data_root"):
-        facts.append(f"trained on {run.args['data_root']}")
-    return facts
-
-
-def _cards(run: RunContent) -> list[tuple[str, str]]:
-    """Return (value, label) of the few numbers at the top."""
-    network, best, cards = _network(run), _best(run), []
-    if network:
-        for metric, digits in (("RMSE", 4), ("ABS_REL", 4), ("DELTA1.25", 3)):
-            cards.append((_number(network.get(metric), digits), f"{COLUMNS[metric]}, evaluation"))
-    if best is not None:
-        cards.append((_number(best["RMSE"]), "RMSE (m), best validation"))
-        cards.append((f"{best['epoch']:.0f} of {len(run.epochs)}", "best epoch, epochs done"))
-    return cards
+    return None if finite.empty else finite.loc[finite["RMSE"].idxmin()].to_dict()
 
 
 def _scores(run: RunContent) -> dict:
-    """Return this run, the baselines and the published networks, and sentences about them."""
-    images = run.images if not run.images.empty else pd.DataFrame(columns=["seed", "name"])
-    draws = images.loc[images["name"] != "mean", "seed"].nunique()
-    spread = "s" if draws > 1 else ""
-    root, samples = run.record.get("root"), run.recorded("args").get("n_sample")
-    count = 0 if run.images.empty else len(run.first_draw())
-    intro = f"{count} images{f' of {root}' if root else ''}"
-    intro += (
-        f"{f', {samples} samples' if samples is not None else ''}, mean of {draws} draw{spread}."
-    )
-    rows = []
-    for method in run.methods.to_dict("records"):
-        cells = _cells(method)
-        if spread:
-            cells[0] += f" ± {_number(method.get('RMSE_std'))}"
-        rows.append((method["method"] not in BASELINES, [method["method"], *cells]))
-    found = {"intro": intro, "rows": rows, "published": [], "reasons": []}
-    if data_set(run) == "kitti":
-        closing = "The authors published no KITTI numbers with their code, so none stand here."
-    else:
-        found["reasons"] = why_not_comparable(run)
-        found["published"] = [
-            [name, *_cells(dict(zip(PUBLISHED_METRICS, values, strict=True)))]
-            for name, values in PUBLISHED.items()
-        ]
-        closing = (
-            "The images' number, names and sampling are those of the published experiment; that "
-            "the files are the original ones is not checked."
-        )
-        if draws != 5:
-            closing += f" Published numbers are means of 5 draws, these of {draws}."
-    closing = "" if found["reasons"] else closing
-    return found | {"closing": list(filter(None, (_against_baselines(run), closing)))}
-
-
-def _against_baselines(run: RunContent) -> str:
-    """Return a sentence: is the network better than interpolation of the same samples?"""
-    network = _network(run)
-    others = run.methods[run.methods["method"].isin(BASELINES) & np.isfinite(run.methods["RMSE"])]
-    if network is None or others.empty or not is_number(network["RMSE"]):
-        return ""
-    best = others.loc[others["RMSE"].idxmin()]
-    verdict = "below" if network["RMSE"] < best["RMSE"] else "NOT below"
-    return (
-        f"The network's RMSE is {verdict} that of {best['method']} interpolation of the same "
-        f"samples ({best['RMSE']:.4f} m)."
-    )
+    """Return the tables of this run, the baselines and the published networks, and whether they
+    may be compared."""
+    is_baseline = run.methods["method"].isin(BASELINES)
+    baselines = run.methods[is_baseline & np.isfinite(run.methods["RMSE"])]
+    is_kitti = data_set(run) == "kitti"
+    return {
+        "draws": 0
+        if run.images.empty
+        else run.images[run.images["name"] != "mean"]["seed"].nunique(),
+        "images": 0 if run.images.empty else len(run.first_draw()),
+        "methods": run.methods.assign(is_own=~is_baseline).to_dict("records"),
+        "baseline": None
+        if baselines.empty
+        else baselines.loc[baselines["RMSE"].idxmin()].to_dict(),
+        "reasons": [] if is_kitti else why_not_comparable(run),
+        "published": {} if is_kitti else PUBLISHED,
+    }
 
 
 def _charts(run: RunContent) -> list[tuple[str, list[str], Markup]]:
     """Return title, legend and SVG of each curve that has a point."""
-    charts = [
+    return [
         (title, [name for name, values in series.items() if values.notna().any()], svg)
         for title, series in epoch_curves(run.train, run.epochs).items()
         if (svg := Markup(chart_svg(title, series)))
     ]
-    return charts
 
 
-def _epoch_rows(run: RunContent) -> list[tuple[bool, list[str]]]:
-    """Return whether it is the best epoch, and the cells, of every epoch's validation."""
+def _epochs(run: RunContent) -> list[dict]:
+    """Return every epoch's validation scores, with the learning rate and loss of its training."""
     if run.epochs.empty:
         return []
     train = run.train.reindex(columns=["epoch", "lr", "LOSS"]).drop_duplicates("epoch", keep="last")
-    epochs = run.epochs.drop(columns=["lr", "LOSS"], errors="ignore")
-    best, rows = _best(run), []
-    for row in epochs.merge(train, on="epoch", how="left").to_dict("records"):
-        rate = "–" if np.isnan(row["lr"]) else f"{row['lr']:g}"
-        is_best = best is not None and row["epoch"] == best["epoch"]
-        rows.append((is_best, [f"{row['epoch']:.0f}", rate, _number(row["LOSS"]), *_cells(row)]))
-    return rows
+    scores = run.epochs.drop(columns=["lr", "LOSS"], errors="ignore")
+    return scores.merge(train, on="epoch", how="left").to_dict("records")
 
 
-def _incidents(run: RunContent) -> list[tuple[str, str]]:
-    """Return title and details of everything in the log but the ordinary course: skips,
-    divergence, resumptions."""
-    found = []
-    for event in run.events:
-        kind = event.get("event")
-        if kind == "start" and event.get("epoch"):
-            kind = "resumed"
-        elif kind in ("start", "epoch", "end"):
-            continue
-        details = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "time"))
-        found.append((f"{event.get('time', '')} {kind}"[:400], _short(details, 500)))
-    return found
+def _is_incident(event: dict) -> bool:
+    """Return whether an entry of the log is not the ordinary course, but a skip, divergence, a
+    resumption or the like."""
+    resumed = event.get("event") == "start" and bool(event.get("epoch"))
+    return resumed or event.get("event") not in ("start", "epoch", "end")
 
 
-def _settings(run: RunContent) -> dict[str, list[tuple[str, str]]]:
+def _settings(run: RunContent) -> dict[str, dict]:
     """Return title -> names and values of training, environment and, where it differs,
     evaluation."""
     evaluation = {f"checkpoint {key}": v for key, v in run.recorded("checkpoint").items()}
@@ -243,13 +167,8 @@ def _settings(run: RunContent) -> dict[str, list[tuple[str, str]]]:
     for key, value in run.recorded("args").items():
         if key not in run.args or run.args[key] != value:
             evaluation[key] = value
-    groups = {
+    return {
         "Training": run.args,
         "Environment": run.environment or run.recorded("environment"),
         "Evaluation, where it differs" if run.args else "Evaluation": evaluation,
-    }
-    return {
-        title: [(_short(k, 300), "not set" if v is None else _short(v, 300)) for k, v in g.items()]
-        for title, g in groups.items()
-        if g
     }

@@ -3,12 +3,13 @@
 from visualize.report.folder import RunContent
 
 # NYU Depth v2, 654 test images, 500 samples, mean of 5 draws: the release's README.
-PUBLISHED = {
+PUBLISHED_METRICS = ("RMSE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10")
+_ROWS = {
     "CSPN, slow unpool": (0.1165, 0.0159, 0.8331, 0.9366, 0.9716),
     "CSPN, 8sum": (0.1172, 0.0160, 0.8344, 0.9351, 0.9707),
     "CSPN, 8sum_abs": (0.1169, 0.0161, 0.8300, 0.9347, 0.9708),
 }
-PUBLISHED_METRICS = ("RMSE", "ABS_REL", "DELTA1.02", "DELTA1.05", "DELTA1.10")
+PUBLISHED = {name: dict(zip(PUBLISHED_METRICS, row, strict=True)) for name, row in _ROWS.items()}
 TEST_IMAGES = 654
 # Flag -> what it may be, the published value first.
 PROTOCOL = {
