@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import io
 import json
-import os
 import re
 import shutil
 import socket
@@ -459,8 +458,6 @@ def test_the_page_in_a_browser(browser, page, tmp_path):
     photo = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
     picker.send_keys(str(save_png(tmp_path / "photo.png", photo)))
     wait(lambda _: "photo.png, 400 × 240 pixels" in about())
-    if "DEMO_PICTURE" in os.environ:
-        browser.save_screenshot(os.environ["DEMO_PICTURE"])
 
     # The page asks nobody but its own server.
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
