@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source tools/shell/environment.sh
+source tools/shell/sample_run.sh
 
 run=output/kitti_pretrain_cspn_1_net_cp500_bs8_adlr_ep40_8norm
 protocol=(
@@ -17,10 +18,9 @@ protocol=(
     --batch_size_eval 1
     --repeat 5
 )
-if [ ! -f "$run/best_model.pth" ]; then
-    echo "No best_model.pth in $run: evaluating the sample run."
-    run=output/sample_streets
-fi
+published="$run"
+run="$(first_run "$published" output/sample_streets)"
+[ "$run" = "$published" ] || echo "No checkpoint in $published: evaluating the sample run $run."
 root=data/kitti_hdf5
 if [ ! -d "$root" ]; then
     echo "No data/kitti_hdf5: the images are the BUILT-IN SAMPLE STREETS, not KITTI."

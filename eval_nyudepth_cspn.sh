@@ -6,12 +6,14 @@
 #   bash eval_nyudepth_cspn.sh 8sum_abs        # the positive-affinity network
 #
 # The checkpoint is best_model.pth in the published run folder, the authors' file or one trained
-# here; where that folder holds none, the sample run of train_cspn_nyu.sh is evaluated. The images
-# are data/nyudepth_hdf5 where it exists, the sample rooms otherwise.
+# here (last.pth until the first epoch has ended); where that folder holds none, the sample run of
+# train_cspn_nyu.sh is evaluated. The images are data/nyudepth_hdf5 where it exists, the sample
+# rooms otherwise.
 # Further arguments are handed to eval.py and win:  bash eval_nyudepth_cspn.sh --repeat 1
 set -euo pipefail
 cd "$(dirname "$0")"
 source tools/shell/environment.sh
+source tools/shell/sample_run.sh
 
 run=output/nyu_pretrain_cspn_1_net_cp500_bs8_adlr_ep40
 case "${1:-8sum}" in
@@ -26,12 +28,12 @@ protocol=(
     --batch_size_eval 1
     --repeat 5
 )
-if [ -f "$run/best_model.pth" ]; then
+published="$run"
+run="$(first_run "$published" output/sample_rooms_resnet18 output/sample_rooms_resnet50)"
+if [ "$run" = "$published" ]; then
     protocol+=(--cspn_norm_type "$norm_type")
 else
-    echo "No best_model.pth in $run: evaluating the sample run."
-    run=output/sample_rooms_resnet18
-    [ -d "$run" ] || run=output/sample_rooms_resnet50
+    echo "No checkpoint in $published: evaluating the sample run $run."
 fi
 root=data/nyudepth_hdf5
 if [ -d "$root" ]; then

@@ -1,4 +1,4 @@
-# Sourced by the training scripts: what a run needs, on a built-in sample set too.
+# Sourced by the scripts at the root: what a run needs, on a built-in sample set too.
 
 # Say in plain sight that the data are not the published ones:
 # <missing folder> <sample> <data set> <command that fetches it, where there is one>
@@ -10,6 +10,18 @@ These are rendered images. No number below is a $3 result.${4:+
 $4 fetches $3.}
 ================================================================================
 NOTICE
+}
+
+# The first of some run folders that holds a checkpoint; the first of all where none does.
+first_run() {
+    local folder
+    for folder in "$@"; do
+        if [ -f "$folder/best_model.pth" ] || [ -f "$folder/last.pth" ]; then
+            echo "$folder"
+            return
+        fi
+    done
+    echo "$1"
 }
 
 has_gpu() {
