@@ -26,12 +26,12 @@ _NOT_CHECKPOINTS = (
 )
 _NOT_CHECKPOINT_RECORDS = (
     (
-        r"(?:^|/)constants\.pkl$|(?:^|/)code/",
+        r"^[^/]+/(?:constants\.pkl$|code/)",
         "a TorchScript program (torch.jit.save), which holds code; expected weights: "
         "torch.save(model.state_dict(), PATH)",
     ),
     (
-        r"serialized_exported_program|(?:^|/)archive_format$|(?:^|/)models/",
+        r"serialized_exported_program|^[^/]+/(?:archive_format$|models/)",
         "a program of torch.export, expected weights: torch.save(model.state_dict(), PATH)",
     ),
     (r"\.npy$", "an archive of NumPy arrays, expected a checkpoint of PyTorch"),

@@ -1,6 +1,5 @@
 """ImageNet weights for the encoder: a local file first, torchvision's download otherwise."""
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -39,7 +38,9 @@ def load_imagenet_encoder(encoder: nn.Module, arch: str, folder: Path = PRETRAIN
     if path.is_file():
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # a damaged file can make its reader fail in any way
             raise PretrainedError(f"{path} is not a readable state dict of tensors") from error
         source = str(path)
     else:

@@ -160,6 +160,12 @@ def test_weights_saved_the_usual_way_load(prefix, container, tmp_path):
     load_weights(build_model("resnet18", cspn_kernel_size=5), checkpoint)
 
 
+@pytest.mark.parametrize("name", ["code.pth", "models.pth", "constants.pkl.pt", "archive_format"])
+def test_the_name_of_a_file_does_not_make_it_another_kind(name, tmp_path):
+    torch.save(build_model("resnet18", refine="none").state_dict(), tmp_path / name)
+    assert load_checkpoint(tmp_path / name).kind == "weights-only"
+
+
 def test_a_compiled_part_of_a_network_loads_and_the_architecture_is_told_by_its_shapes(tmp_path):
     for options in ({"refine": "none"}, {"refine": "spn"}, {"refine": "cspn"}):
         state = build_model("resnet18", **options).state_dict()

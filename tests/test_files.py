@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from engine.files import replace_file, replace_text, whole_file, write_csv
+from visualize import pictures
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
@@ -43,6 +44,17 @@ def test_what_is_written_beside_has_the_same_ending_and_the_old_file_can_stay(tm
             assert part.suffix == ".npy" and part.parent == tmp_path
             np.save(part, value)
     assert np.load(path) == 2 and np.load(tmp_path / "before.npy") == 1
+
+
+def test_a_picture_on_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
+    def full(path, pixels, **options):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pictures.imageio, "imwrite", full)
+    with pytest.raises(OSError, match=r"No space left on device.*a\.png"):
+        pictures.save_depth_png(tmp_path / "a.png", np.ones((2, 2)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path):

@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.cli import run_script
+
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "flags.md"
 BEGIN, END = "<!-- flags: begin -->", "<!-- flags: end -->"
 # Scripts that share most of their flags share their tables.
@@ -88,4 +90,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
