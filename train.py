@@ -15,7 +15,6 @@ import contextlib
 import time
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ from engine.precision import (
     use_exact_float32,
 )
 from engine.progress import progress
-from engine.resume import Start, frames_record, resolve_resume, take_up
+from engine.resume import Start, frames_record, resolve_resume, run_folder_path, take_up
 from engine.run_folder import RunFolder
 from engine.schedule import build_optimizer, build_schedule
 from engine.signals import StopRequest
@@ -57,13 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the command line says."""
+    """Train with the flags of the command line."""
     given = given_flags(build_parser(), argv)
     config = TrainConfig.of(given)
     device = distributed.start(resolve_device(config.device))
-    folder = RunFolder(
-        Path(config.save_dir or f"output/{config.data_set}_{config.arch}_{config.model}")
-    )
+    folder = RunFolder(run_folder_path(config))
     owned = folder.owned() if distributed.is_main() else contextlib.nullcontext()
     with owned, StopRequest().received() as request:
         start = resolve_resume(given, folder)

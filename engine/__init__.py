@@ -1,1 +1,1 @@
-"""What train.py and eval.py share, one file a subject."""
+"""Training, evaluation and checkpoints: what train.py, eval.py and predict.py call."""

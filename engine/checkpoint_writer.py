@@ -16,7 +16,7 @@ from engine.training import Training
 
 
 class CheckpointWriter:
-    """Writes a run to its folder; what cannot be written is said, and the run goes on.
+    """Writes a run to its folder; a file that cannot be written is a warning, and the run goes on.
 
     Writes `last.pth` (everything a run needs to go on; the one before stays as `previous.pth`),
     `best_model.pth` (weights of the lowest validation RMSE) and the tables.
@@ -67,7 +67,7 @@ class CheckpointWriter:
             self.write_tables(run)
 
     def write_tables(self, run: Training) -> None:
-        """Write train.csv and eval.csv as the run knows them."""
+        """Write train.csv and eval.csv from the run's rows."""
         for table, rows in run.rows.items():
             self.attempt(lambda table=table, rows=rows: self.folder.write_rows(table, rows))
 
@@ -100,7 +100,7 @@ def _take_back_best(run: Training) -> None:
 
 
 class StopOrSave:
-    """What is done between steps: save when it is time, stop when a signal asked for it."""
+    """Between steps: save when it is time, stop when a signal asked for it."""
 
     def __init__(self, run: Training, writer: CheckpointWriter, request: StopRequest):
         self.run = run

@@ -87,7 +87,7 @@ class ModelConfig(Settings):
 @dataclass
 class PropagationConfig(Settings):
     """What refines the UNet's coarse depth. `refine` "none" is the UNet alone, the release's
-    `--model unet`; nothing else says so inside."""
+    `--model unet`, and the only way to write it inside."""
 
     TITLE: ClassVar[str] = "propagation"
 
@@ -323,16 +323,29 @@ def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset
     release, or with `--holdout` that fraction of the training scenes.
 
     Raises:
-        OptionError: `--holdout` beside a list of validation frames, which nothing would read.
+        OptionError: see `build_held_out_set`.
     """
-    if config.holdout and config.eval_list:
-        raise OptionError(
-            "--holdout takes its validation frames from the training scenes, so --eval_list "
-            f"{config.eval_list} would not be read; give one of them"
-        )
     train_set = build_dataset(config, "train", seed=config.seed, bad_frames=config.bad_frames)
     if not config.holdout:
         return train_set, build_dataset(config, "val", seed=config.seed)
-    held_out_set = build_dataset(config, "train", seed=config.seed, augment=False)
-    train_set.frames, held_out_set.frames = split_scenes(train_set.frames, config.holdout)
+    held_out_set = build_held_out_set(config, config.holdout, seed=config.seed)
+    train_set.frames, _ = split_scenes(train_set.frames, config.holdout)
     return train_set, held_out_set
+
+
+def build_held_out_set(config: DataConfig, holdout: float, *, seed: int) -> DepthDataset:
+    """Return the training scenes that `--holdout` set aside, transformed as in evaluation.
+
+    Raises:
+        OptionError: nothing was set aside, or a list of validation frames that nothing would read.
+    """
+    if not holdout:
+        raise OptionError("no scenes were held out: the network was trained without --holdout")
+    if config.eval_list:
+        raise OptionError(
+            "held-out scenes are training scenes (--holdout), so --eval_list "
+            f"{config.eval_list} would not be read; give one of them"
+        )
+    dataset = build_dataset(config, "train", seed=seed, augment=False)
+    _, dataset.frames = split_scenes(dataset.frames, holdout)
+    return dataset

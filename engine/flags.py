@@ -182,7 +182,7 @@ def _check_value(field: dataclasses.Field, value: object) -> None:
 
 
 class _ReleaseModel(argparse.Action):
-    """`--model`, the release's name of what `--refine` says: "unet" is `--refine none`."""
+    """`--model`, the release's name for two values of `--refine`: "unet" is "none"."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, values)

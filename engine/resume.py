@@ -1,9 +1,9 @@
-"""Where a run starts, and with whose settings: anew, with another run's weights, or where it was.
+"""Resolve `--resume`: a run starts anew, from the weights of another one, or where it stopped.
 
-A run that goes on keeps its checkpoint's settings. A flag that names another value is followed,
-or refused where it would change what the run's numbers mean; each field of `engine.config` says
-which. A checkpoint in another folder is taken up whole if its run has epochs left and its settings
-stay; otherwise its weights are where a new run starts.
+A resumed run keeps its checkpoint's settings. A flag with another value is followed, or refused
+where it would change the meaning of the run's numbers, by the rule of its field in `engine.config`.
+A checkpoint in another folder is resumed if its run has epochs left and no flag is refused;
+otherwise a new run starts from its weights.
 """
 
 import hashlib
@@ -55,6 +55,16 @@ class Start:
         return {**self.config.to_dict(), RUN_ID: self.run_id}
 
 
+def run_folder_path(config: TrainConfig) -> Path:
+    """Return the folder that a run writes to: `--save_dir`, that of the run which `--resume` names,
+    or one named for data set and network."""
+    if config.save_dir:
+        return Path(config.save_dir)
+    default = Path(f"output/{config.data_set}_{config.arch}_{config.model}")
+    named = default if config.resume in (None, "auto") else Path(config.resume)
+    return named if (named / LAST).exists() else default
+
+
 def resolve_resume(given: dict, folder: RunFolder) -> Start:
     """Decide how a run starts; files of another run are never replaced.
 
@@ -92,9 +102,9 @@ def resolve_resume(given: dict, folder: RunFolder) -> Start:
         if checkpoint.epoch < start.config.num_epoch:
             start.run_id = uuid.uuid4().hex
             return start
-        reason = f"its {checkpoint.epoch} epochs are done"
+        reason = f"the {checkpoint.epoch} epochs of {found} are done"
     except OptionError as error:
-        reason = str(error)
+        reason = str(error).partition("; ")[0]
     return _fine_tune(given, checkpoint, reason if checkpoint.training else "")
 
 
@@ -165,8 +175,8 @@ def _go_on(given: dict, checkpoint: Checkpoint) -> Start:
 
 
 def _fine_tune(given: dict, checkpoint: Checkpoint, reason: str) -> Start:
-    """Start a run of its own from the weights. What the network reads and is stays, unless a flag
-    says otherwise; of another data set nothing but the network is taken over."""
+    """Start a new run from the weights. Network and input are the checkpoint's unless a flag is
+    given; the frames too, unless another data set or folder is."""
     fields = NetworkConfig.fields()
     saved = {
         name: value
@@ -185,7 +195,7 @@ def _fine_tune(given: dict, checkpoint: Checkpoint, reason: str) -> Start:
         raise CheckpointError(f"{checkpoint.path}: its {error}") from error
     start = Start(TrainConfig.of(saved, given), checkpoint)
     if reason:
-        start.notes.append(f"a new run from its weights alone: {reason}")
+        start.notes.append(f"{reason}: this is a new run, from its weights")
     return start
 
 
@@ -209,7 +219,7 @@ def _spelled(name: str, value: object) -> str:
 
 
 def frames_record(dataset: DepthDataset) -> dict:
-    """Return count and digest of a data set's frames, by which a run that goes on knows them.
+    """Return count and digest of a data set's frames, by which a resumed run recognises them.
 
     The digest is over all names, relative to the root, and what the first, the middle and the last
     frame hold; a frame that cannot be read counts as empty.

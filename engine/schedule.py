@@ -134,7 +134,7 @@ def complete_momentum(optimizer: torch.optim.SGD) -> None:
     Momentum of 0 gives the first step that no momentum gives.
     """
     for group in optimizer.param_groups:
-        group["fused"] = True  # a state saved before it was fused says otherwise
+        group["fused"] = True  # not in a state that was saved before it was fused
         if not group["momentum"]:
             continue
         for parameter in group["params"]:

@@ -149,7 +149,7 @@ def test_a_finished_run_named_for_other_data_is_a_fine_tuning(finished, tmp_path
     train(*flags, "--num_epoch", epochs, "--batch_size_train", 2, "--num_workers", 0)
     out = capsys.readouterr().out
     assert "started from the weights of" in out and f"epoch {epochs}/{epochs}" in out
-    assert "a new run from its weights alone: " in out
+    assert ": this is a new run, from its weights" in out
     assert len(rates(tmp_path / "new")) == epochs
     assert (tmp_path / "new" / "best_model.pth").exists()
     args = args_of(tmp_path / "new")  # the network and its input are the checkpoint's
@@ -167,6 +167,11 @@ def test_an_unfinished_run_goes_on_in_another_folder_with_a_best_of_its_own(
     best = torch.load(tmp_path / "new" / "best_model.pth", weights_only=True)
     assert best["epoch"] == 3
     assert args_of(tmp_path / "new")["run_id"] != args_of(finished)["run_id"]
+
+
+def test_a_run_that_is_named_goes_on_in_its_own_folder(run):
+    train("--resume", run, "--num_epoch", 3)
+    assert len(rates(run)) == 3
 
 
 def test_a_finished_run_says_that_nothing_is_left(finished, capsys):
@@ -225,5 +230,5 @@ def test_a_file_for_a_run_folder_gets_a_sentence(tiny_root, tmp_path):
 def test_a_held_out_scene_and_a_list_of_validation_frames_exclude_each_other(tiny_root, tmp_path):
     (tmp_path / "val.csv").write_text("Name\nval/official/00001.h5\n")
     flags = ["--holdout", 0.5, "--eval_list", tmp_path / "val.csv", "--save_dir", tmp_path / "run"]
-    with pytest.raises(OptionError, match=r"--holdout takes its validation frames from the train"):
+    with pytest.raises(OptionError, match=r"held-out scenes are training scenes \(--holdout\)"):
         train(*SMALL, "--data_root", tiny_root, *flags)
