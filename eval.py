@@ -40,7 +40,7 @@ from engine.files import write_csv
 from engine.flags import count, given_flags, of_call
 from engine.metrics import METRICS
 from engine.precision import keep_freed_memory, prepare, use_exact_float32
-from engine.run_folder import format_table
+from engine.run_folder import format_table, holds_training
 from visualize.evaluation_pictures import PictureWriter
 from visualize.report import write_record, write_report
 
@@ -54,6 +54,11 @@ class EvalConfig(config.NetworkConfig, config.SpeedConfig, config.RunConfig):
 
     TITLE: ClassVar[str] = "evaluation"
 
+    eval_split: str = of_call(
+        "val",
+        "the val split, or the training scenes that --holdout set aside in the checkpoint's run",
+        choices=("val", "held_out"),
+    )
     repeat: int = of_call(1, "sampling seeds to average over", type=count, published="5")
     pictures: int = of_call(
         16,
@@ -98,6 +103,11 @@ def main(argv: list[str] | None = None) -> None:
         save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
         # Scores written elsewhere get their page there: the run's own shows its own evaluation.
         page = save_dir / "report.html" if args.save_dir else None
+        if holds_training(save_dir):
+            raise OptionError(
+                f"--save_dir {save_dir} is a run folder, whose eval.csv would be replaced; choose "
+                "another one"
+            )
         score(model, checkpoint, args, device, save_dir)
         if distributed.is_main() and resumed.is_dir():
             print(f"report: {write_report(resumed, eval_dir=save_dir, out=page)}")
@@ -119,7 +129,10 @@ def score(
     tables: list[pd.DataFrame] = []
     drawn: dict[int, str] = {}
     for seed in range(args.seed, args.seed + args.repeat):
-        dataset = config.build_dataset(args, "val", seed=seed)
+        if args.eval_split == "held_out":
+            dataset = config.build_held_out_set(args, checkpoint.args.get("holdout"), seed=seed)
+        else:
+            dataset = config.build_dataset(args, "val", seed=seed)
         loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers, **part)
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():

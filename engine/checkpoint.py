@@ -91,9 +91,11 @@ def save_released(path: Path, model: nn.Module) -> int:
     the format that PyTorch 0.4 reads; return the number of tensors.
 
     Raises:
-        OptionError: the network has no released form.
+        OptionError: the network has no released form, or there is a file already.
         OSError: it could not be written.
     """
+    if path.exists():
+        raise OptionError(f"{path} exists, and a checkpoint is never replaced; choose another name")
     try:
         state = export_released_state_dict(model.state_dict())
     except ValueError as error:

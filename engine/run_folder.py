@@ -34,6 +34,11 @@ RUN_ID = "run_id"  # in the settings of checkpoints and args.json: which run wro
 RUN_FILES = (LAST, PREVIOUS, BEST, "train.csv", "eval.csv")
 
 
+def holds_training(path: Path) -> bool:
+    """Return whether a folder holds a training run, whose eval.csv is not an evaluation's."""
+    return any((path / name).exists() for name in (LAST, PREVIOUS, "train.csv"))
+
+
 class RunFolder:
     """A folder that a run writes its settings, tables, checkpoints and log into.
 

@@ -111,6 +111,11 @@ def test_a_held_out_scene_chooses_the_best_epoch(tmp_path, capsys):
     train(*flags, "--num_epoch", 1, "--holdout", 0.5)
     assert "1 training and 1 validation frames" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "args.json").read_text())["args"]["holdout"] == 0.5
+    evaluate("--resume", tmp_path / "run", "--eval_split", "held_out", "--pictures", 0)
+    own, mean = read_csv(tmp_path / "run" / "eval_result" / "eval.csv")
+    assert own["name"].startswith("train/")
+    (trained,) = read_csv(tmp_path / "run" / "eval.csv")
+    assert float(mean["RMSE"]) == pytest.approx(float(trained["RMSE"]), rel=1e-5)
 
 
 def test_weights_exported_under_the_releases_names_round_trip(run, tmp_path, capsys):
@@ -122,6 +127,20 @@ def test_weights_exported_under_the_releases_names_round_trip(run, tmp_path, cap
     back = convert_released_state_dict(exported)
     assert back.keys() == saved.keys()
     assert all(torch.equal(back[key], saved[key]) for key in saved)
+
+
+def test_an_evaluation_replaces_neither_a_runs_table_nor_a_checkpoint(run, tmp_path):
+    from engine.errors import OptionError
+
+    table, weights = (run / "eval.csv").read_bytes(), (run / "best_model.pth").read_bytes()
+    with pytest.raises(OptionError, match=r"--save_dir .* is a run folder"):
+        evaluate("--resume", run, "--save_dir", run)
+    with pytest.raises(OptionError, match=r"best_model\.pth exists, and a checkpoint is never"):
+        evaluate("--resume", run, "--export-released", run / "best_model.pth")
+    with pytest.raises(OptionError, match="no scenes were held out"):
+        evaluate("--resume", run, "--eval_split", "held_out", "--save_dir", tmp_path)
+    assert (run / "eval.csv").read_bytes() == table
+    assert (run / "best_model.pth").read_bytes() == weights
 
 
 def test_a_run_is_never_overwritten_without_being_told(run, tiny_root):
