@@ -28,32 +28,10 @@ class Resume(Enum):
     CALL = "the flag's or its default: it belongs to the machine and this call"
 
 
-def whole(text: str) -> int:
-    """Read a whole number from 0 up."""
-    return _number(text, int, lambda value: value >= 0, "a whole number from 0 up")
-
-
-def count(text: str) -> int:
-    """Read a whole number from 1 up."""
-    return _number(text, int, lambda value: value >= 1, "a whole number from 1 up")
-
-
-def seed(text: str) -> int:
-    """Read a whole number from 0 to `MAX_SEED`."""
-    return _number(text, int, lambda value: 0 <= value <= MAX_SEED, "a whole number in 0..2^63-1")
-
-
-def positive(text: str) -> float:
-    """Read a finite number above 0."""
-    return _number(text, float, lambda value: 0 < value < float("inf"), "a positive number")
-
-
-def fraction(text: str) -> float:
-    """Read a number in 0..1."""
-    return _number(text, float, lambda value: 0 <= value <= 1, "a number in 0..1")
-
-
-def _number(text: str, kind: type, holds: Callable[[float], bool], expected: str) -> float:
+def read_number(
+    text: str, *, kind: type, holds: Callable[[float], bool], expected: str
+) -> int | float:
+    """Read a number of a kind for which `holds` is true; argparse prints the sentence otherwise."""
     try:
         value = kind(text)
     except ValueError:
@@ -61,6 +39,15 @@ def _number(text: str, kind: type, holds: Callable[[float], bool], expected: str
     if value is None or not holds(value):
         raise argparse.ArgumentTypeError(f"must be {expected}, got {text}")
     return value
+
+
+_whole = partial(read_number, kind=int)
+whole = partial(_whole, holds=lambda v: v >= 0, expected="a whole number from 0 up")
+count = partial(_whole, holds=lambda v: v >= 1, expected="a whole number from 1 up")
+seed = partial(_whole, holds=lambda v: 0 <= v <= MAX_SEED, expected="a whole number in 0..2^63-1")
+_real = partial(read_number, kind=float)
+positive = partial(_real, holds=lambda v: 0 < v < float("inf"), expected="a positive number")
+fraction = partial(_real, holds=lambda v: 0 <= v <= 1, expected="a number in 0..1")
 
 
 def flag(
