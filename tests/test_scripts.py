@@ -146,7 +146,7 @@ def test_an_evaluation_replaces_neither_a_runs_table_nor_a_checkpoint(run, tmp_p
 def test_a_run_is_never_overwritten_without_being_told(run, tiny_root):
     from engine.errors import OptionError
 
-    with pytest.raises(OptionError, match="already holds a run; go on with --resume"):
+    with pytest.raises(OptionError, match=r"already holds a run \(.*; go on with --resume"):
         train("--data_root", tiny_root, "--save_dir", run)
     other = run / "best_model.pth"
     with pytest.raises(OptionError, match="already holds another run than"):

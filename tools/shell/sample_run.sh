@@ -46,10 +46,10 @@ pass_signals() {
     local child code=0 name
     "$@" &
     child=$!
-    for name in TERM USR1 INT; do trap "kill -$name $child 2>/dev/null || true" "$name"; done
+    for name in TERM USR1 INT HUP; do trap "kill -$name $child 2>/dev/null || true" "$name"; done
     wait "$child" || code=$?
     # A signal ends the first wait; the next one waits for the command itself.
     while kill -0 "$child" 2>/dev/null; do code=0; wait "$child" || code=$?; done
-    trap - TERM USR1 INT
+    trap - TERM USR1 INT HUP
     return "$code"
 }
