@@ -54,7 +54,7 @@ class Page:
         self.lock = threading.Lock()
 
     def build(self) -> gr.Blocks:
-        """The components, wired up."""
+        """Return the page: its components and their events."""
         with gr.Blocks(
             title="CSPN depth completion",
             analytics_enabled=False,
@@ -188,7 +188,7 @@ class Page:
         gr.on(changes, self._redraw, controls, results, **latest, **private)
 
     def _begin(self, values: dict) -> dict:
-        """A new visitor: the first example with points, or nothing yet."""
+        """Open a visit: the first example with points, or nothing yet."""
         if not self.examples:
             return {self.message: _message("Upload an image to begin.")}
         session = Session(self.predictor, self.examples[0])

@@ -44,8 +44,8 @@ class ContentPolicy:
 
 
 def build_app(blocks: gr.Blocks, host: str) -> FastAPI:
-    """The page as an application; on a loopback address other host names are refused, so that a
-    web site cannot reach it through a name of its own."""
+    """Return the page as an application; on a loopback address other host names are refused, so no
+    web site reaches it through a name of its own."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if host in LOOPBACK:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])

@@ -30,7 +30,7 @@ class SessionError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """An image at the size the network sees.
+    """An image at the network's input size.
 
     rgb: (H, W, 3) uint8. depth: (H, W) float32 metres, 0 = no ground truth; None where there is
     none at all. uploaded_size: (width, height) of the file it comes from, where that was uploaded.
@@ -43,7 +43,7 @@ class Frame:
 
     @property
     def has_truth(self) -> bool:
-        """Whether the depth of any pixel is known."""
+        """Return whether the depth of any pixel is known."""
         return self.depth is not None and bool((self.depth > 0).any())
 
 
@@ -108,7 +108,7 @@ class Session:
 
     @property
     def n_points(self) -> int:
-        """The number of measurements."""
+        """Return the number of measurements."""
         return int(np.count_nonzero(self.sparse_depth))
 
     def add_point(self, row: int, column: int, depth: float | None = None) -> float:
