@@ -79,7 +79,7 @@ def evaluate(
     rows = sorted(itertools.chain(*distributed.all_gather(rows)), key=lambda pair: pair[0])
     rows = [row for _, row in rows]
     if rows and not with_ground_truth(rows):
-        raise RunError(f"{label}: none of {len(rows)} images has ground truth, depth above 0")
+        raise RunError(f"{label}: no image of {len(rows)} has ground truth, depth above 0 m")
     return rows
 
 

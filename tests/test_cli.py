@@ -37,7 +37,7 @@ def command(code, *, shell="exec {python} -c {code}", **environment):
         ["bash", "-c", line],
         capture_output=True,
         env=os.environ | {"CODE": code} | environment,
-        timeout=120,
+        timeout=300,
     )
 
 

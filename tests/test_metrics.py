@@ -167,7 +167,7 @@ def test_a_frame_without_ground_truth_has_no_score_whatever_is_predicted():
 
 
 def test_no_ground_truth_at_all_is_an_error():
-    with pytest.raises(RunError, match="none of 2 images has ground truth"):
+    with pytest.raises(RunError, match="no image of 2 has ground truth"):
         evaluate(Constant(1.0), [batch_of((0, 0), (0, 0))], torch.device("cpu"))
 
 
