@@ -14,8 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 
+from dataloaders.errors import DataError
 
-class WorkerError(RuntimeError):
+
+class WorkerError(DataError):
     """A worker process died; the message is one sentence."""
 
 
@@ -63,6 +65,46 @@ def run_jobs(
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+CHUNK = 16  # jobs that a process takes at a time: few enough to stop soon, enough to keep it busy
+
+
+def parallel_map(
+    function: Callable, jobs: list[tuple], workers: int, *, isolated: bool = False
+) -> Iterator:
+    """Yield `function(*job)` of every job, in order; to be closed where it is not exhausted.
+
+    On Ctrl-C, jobs in progress are finished and the others left. One worker means this process,
+    unless `isolated` wants one that may crash.
+
+    Raises:
+        WorkerError: a worker process died.
+    """
+    if workers == 1 and not isolated:
+        yield from (function(*job) for job in jobs)
+        return
+    # Forked workers start at once and import nothing; macOS libraries do not survive a fork.
+    forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    stop = context.Event()
+    chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
+    with _one_interrupt():
+        pool = ProcessPoolExecutor(
+            min(workers, len(chunks)), context, initializer=_start_worker, initargs=(stop,)
+        )
+        try:
+            for future in [pool.submit(_call_each, function, chunk) for chunk in chunks]:
+                yield from future.result()
+        except BrokenProcessPool as error:
+            raise WorkerError("a worker process died, perhaps for lack of memory") from error
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _call_each(function: Callable, jobs: list[tuple]) -> list:
+    return [function(*job) for job in jobs if not stopping()]
 
 
 def stopping() -> bool:

@@ -52,6 +52,20 @@ def has_split(root: Path, split: str) -> bool:
     return (root / split).is_dir() or bool(find_shards(root, split))
 
 
+def present_splits(root: Path) -> list[str]:
+    """Return those of `SPLITS` that a data root has.
+
+    Raises:
+        DataError: no such folder, or none of them in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"data root {root} is not a folder")
+    splits = [split for split in SPLITS if has_split(root, split)]
+    if not splits:
+        raise DataError(f"data root {root} has neither a folder train/ nor val/")
+    return splits
+
+
 class Problem(NamedTuple):
     """Why a file or folder of a data set is no frame; `got` is the predicate of a sentence."""
 

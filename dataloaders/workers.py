@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -50,7 +51,8 @@ class WorkerWatch:
     Attributes:
         pids: of the processes. indices: of the frame that each began last.
         reading: 1 for a process between the beginning of a frame and the end of its batch.
-        begun: how many frames each has begun. reasons: why each ended itself, as UTF-8.
+        begun: how many frames each has begun. reasons: why each was ended, as UTF-8.
+        delivered: batches so far. waiting: whether the main process waits for another.
     """
 
     def __init__(self, workers: int, stall_limit: float):
@@ -60,8 +62,9 @@ class WorkerWatch:
         self.begun = multiprocessing.RawArray("q", workers)
         self.reasons = multiprocessing.RawArray("c", _REASON_BYTES * workers)
         self.stall_limit = stall_limit
-        self.stalled_for = 0.0
-        self.seen: list[int] = []
+        self.delivered = 0
+        self.waiting = False
+        self.guard: threading.Thread | None = None
         self.loader: Callable[[], WatchedLoader | None] = lambda: None  # kept by a weak reference
         _watches.add(self)
 
@@ -91,33 +94,31 @@ class WorkerWatch:
         self.reasons[worker * _REASON_BYTES : (worker + 1) * _REASON_BYTES] = reason
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in vars(self).items() if key != "loader"}
+        arrays = ("pids", "indices", "reading", "begun", "reasons")
+        return {name: getattr(self, name) for name in arrays}
 
-    def poll(self, try_get: Callable[[float], tuple[bool, object]], timeout: float = POLL_INTERVAL):
-        """Call PyTorch's `try_get`, which waits up to `timeout` seconds for a batch.
+    def start_guard(self) -> None:
+        """Start the thread that ends processes that stall, once."""
+        if self.guard is None:
+            self.guard = threading.Thread(target=self._guard, daemon=True)
+            self.guard.start()
 
-        Raises:
-            DataError: no process has begun a frame for `stall_limit` seconds.
-        """
-        timeout = min(timeout, self.stall_limit)
-        found, batch = try_get(timeout)
-        begun = list(self.begun)
-        # Polls are counted, not the clock, which goes on while this process is stopped.
-        self.stalled_for = 0.0 if found or begun != self.seen else self.stalled_for + timeout
-        self.seen = begun
-        if self.stalled_for >= self.stall_limit:
-            self._give_up()
-        return found, batch
-
-    def _give_up(self) -> None:
+    def _guard(self) -> None:
+        interval = min(POLL_INTERVAL, self.stall_limit / 3)
+        stalled_for, seen = 0.0, None
+        while self.loader() is not None and stalled_for < self.stall_limit:
+            time.sleep(interval)
+            progress = self.delivered, list(self.begun)
+            # Intervals are counted, not the clock, which goes on while this process is stopped.
+            stalls = self.waiting and progress == seen
+            stalled_for, seen = stalled_for + interval if stalls else 0.0, progress
+        if self.loader() is None:
+            return
         stuck = [i for i, reads in enumerate(self.reading) if reads] or range(len(self.pids))
         for worker in stuck:
-            # PyTorch may raise the first one's death at once: all reasons stand before that.
-            self._set_reason(worker, f"has made no progress for {self.stalled_for:.0f} s")
-        pids = [self.pids[worker] for worker in stuck]
-        for pid in pids:  # whatever it waits for; the end of this process would wait for it
-            os.kill(pid, signal.SIGKILL)
-        raise DataError("; ".join(self.describe(pid, "") for pid in pids))
+            self._set_reason(worker, f"has made no progress for {self.stall_limit:g} s")
+        for worker in stuck:  # PyTorch raises this in the main process, wherever that waits
+            os.kill(self.pids[worker], signal.SIGKILL)
 
     def describe(self, pid: int, text: str) -> str | None:
         """Return a sentence on the end of process `pid`; None where it is not this loader's.
@@ -175,36 +176,46 @@ class WatchedLoader(DataLoader):
         if self.watch is not None:
             self.watch.loader = weakref.ref(self)
 
-    def _get_iterator(self):
-        iterator = super()._get_iterator()
-        if self.watch is not None:
-            iterator._try_get_data = partial(self.watch.poll, iterator._try_get_data)
-        return iterator
-
     def __iter__(self) -> Iterator:
-        with _failures_as_sentences():
+        with self._failures_as_sentences():
             batches = super().__iter__()
+        if self.watch is not None:
+            self.watch.start_guard()
         while True:
-            with _failures_as_sentences():
+            with self._failures_as_sentences():
                 try:
                     batch = next(batches)
                 except StopIteration:
                     return
             yield batch
 
+    @contextlib.contextmanager
+    def _failures_as_sentences(self) -> Iterator[None]:
+        if self.watch is not None:
+            self.watch.waiting = True
+        try:
+            yield
+        except (RuntimeError, OSError) as error:
+            failure = worker_death(error)
+            text = str(error).strip()
+            if failure is None and _EXHAUSTED.search(text):
+                last_line = text.splitlines()[-1]
+                failure = DataError(f"a batch cannot be received: {last_line}; {REMEDY}")
+            if failure is None:
+                raise
+            self._end_processes()
+            raise failure from error
+        finally:
+            if self.watch is not None:
+                self.watch.waiting = False
+                self.watch.delivered += 1
 
-@contextlib.contextmanager
-def _failures_as_sentences() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        failure = worker_death(error)
-        text = str(error).strip()
-        if failure is None and _EXHAUSTED.search(text):
-            failure = DataError(f"a batch cannot be received: {text.splitlines()[-1]}; {REMEDY}")
-        if failure is None:
-            raise
-        raise failure from error
+    def _end_processes(self) -> None:
+        """End all processes now, so that PyTorch raises no further death at some later moment."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            with contextlib.suppress(RuntimeError):
+                iterator._shutdown_workers()
 
 
 def worker_death(error: BaseException) -> DataError | None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import write_frame, write_frames
 
 import tools.check_data.__main__ as check
+from dataloaders import processes
 from engine.cli import exit_code
 from tools.check_data import census
 
@@ -35,7 +36,7 @@ def test_a_sound_set_is_clean_however_small(root, tmp_path, capsys):
     assert findings(root, tmp_path) == (0, set())
     text = capsys.readouterr().out
     assert "findings: none" in text
-    assert "note: train has 4 in 1 folders; a complete nyudepth has 47,584 in 280 folders" in text
+    assert "note: train has 4 in 1 folder; a complete nyudepth has 47,584 in 280 folders" in text
     assert "note: val has 2; a complete nyudepth has 654" in text
     row = next(line for line in text.splitlines() if line.startswith("train"))
     assert row.split()[:6] == ["train", "4", "1", "0", "120x160", "float32"]
@@ -93,7 +94,7 @@ census_inspect = census.inspect
 
 def test_a_file_that_kills_its_reader_is_found_and_the_rest_is_read(root, tmp_path, monkeypatch):
     monkeypatch.setattr(census, "inspect", deadly)
-    monkeypatch.setattr(census, "SHARE", 2)
+    monkeypatch.setattr(processes, "CHUNK", 2)
     code, found = findings(root, tmp_path)
     assert (code, found) == (1, {("train/room_0001/00002.h5", "crash")})
 

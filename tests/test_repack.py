@@ -3,13 +3,14 @@
 import shutil
 import signal
 from collections import namedtuple
+from contextlib import closing
 
 import h5py
 import numpy as np
 import pytest
 from conftest import write_frames
 
-from dataloaders import DataError
+from dataloaders import DataError, processes
 from dataloaders.hdf5 import read_frame, write_frame
 from engine.cli import exit_code
 from tools import repack
@@ -64,7 +65,7 @@ def test_broken_frames_are_named_and_the_rest_is_made(source, tmp_path, capfd, w
     assert repack.main([str(source), str(copy), "--workers", workers]) == 1
     text = capfd.readouterr()
     assert f"left out: {broken} is not a readable HDF5 file" in text.err
-    assert "error: 1 frames cannot be read" in text.err
+    assert "error: 1 frame cannot be read" in text.err
     assert "7 frames written" in text.out
     assert len(names(copy)) == 7
 
@@ -107,18 +108,16 @@ def test_an_interruption_leaves_whole_files_and_the_next_run_goes_on(
     source, tmp_path, capsys, monkeypatch, workers
 ):
     copy = tmp_path / "plain"
-    monkeypatch.setattr(repack, "SHARE", 1)
-    run_jobs = repack.run_jobs
+    monkeypatch.setattr(processes, "CHUNK", 1)
 
-    def interrupted(function, jobs, workers, on_result):
-        def and_interrupt(result):
-            on_result(result)
-            signal.raise_signal(signal.SIGINT)
-
-        run_jobs(function, jobs, workers, and_interrupt)
+    def interrupted(*arguments):
+        with closing(processes.parallel_map(*arguments)) as results:
+            for result in results:
+                yield result
+                signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(repack, "run_jobs", interrupted)
+        patch.setattr(repack, "parallel_map", interrupted)
         assert (
             exit_code(
                 repack.main,

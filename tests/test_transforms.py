@@ -1,20 +1,30 @@
 """Frame transforms against what the published code makes of the same frames."""
 
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from golden_weights import GOLDEN
 from PIL import Image, ImageEnhance
 
-from dataloaders.pillow_exact import compiled
+from dataloaders.pillow_exact import compiled, jit
 from dataloaders.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
     encode_rgb,
+    resized_size,
     transform_frame,
     unit_rgb,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 NYU = {"crop_size": (228, 304), "short_side": 240}
 KITTI = {"crop_size": (228, 912), "short_side": None, "box": (130, 10, 370, 1210)}
 
@@ -270,3 +280,145 @@ def test_tables_of_colours_are_exact(form):
     out = np.empty((4, 20, 30), np.float32)
     assert encode_rgb(rgb, out=out[:3]).base is out
     assert np.array_equal(out[:3], encode_rgb(rgb))
+
+
+def test_any_shape_is_resized_as_pillow_does_it_or_left_to_pillow():
+    # Pillow 13 mixes rows before columns in tall images and where the height shrinks more.
+    rng = np.random.default_rng(9)
+    covered = 0
+    for k in range(600):
+        height, width = rng.integers(8, 250, 2)
+        new_width, new_height = rng.integers(4, 250, 2)
+        if k % 2:  # the aspect ratio kept, as transforms do
+            new_width = max(1, int(new_height * width / height))
+        size = int(new_width), int(new_height)
+        if not compiled.covers((int(width), int(height)), size):
+            continue
+        covered += 1
+        for image in random_frame(rng, height, width):
+            got = compiled.resize(image.reshape(-1, height, width), size, (0, 0, *size[::-1]))
+            whole = Image.fromarray(image if image.ndim == 2 else image.transpose(1, 2, 0).copy())
+            expected = np.asarray(whole.resize(size, Image.Resampling.BILINEAR))
+            assert np.array_equal(got.transpose(1, 2, 0).squeeze(), expected), (image.shape, size)
+    assert covered > 200
+
+
+def test_frames_of_random_shapes_equal_the_pillow_chain_bit_for_bit(monkeypatch):
+    rng = np.random.default_rng(10)
+    for _ in range(300):
+        height, width = rng.integers(20, 160, 2)
+        options = {"short_side": int(rng.integers(12, 120)), "augmentation": Augmentation.draw(rng)}
+        # Of any size: the crop is what the smaller of resized frames holds.
+        resized = resized_size((int(width), int(height)), options["short_side"])
+        options["crop_size"] = max(1, resized[1] - 3), max(1, resized[0] - 2)
+        frame = random_frame(rng, height, width)
+        frames = []
+        for has_numba in (compiled.HAS_NUMBA, False):
+            with monkeypatch.context() as patch:
+                patch.setattr(compiled, "HAS_NUMBA", has_numba)
+                frames.append(transform_frame(*frame, **options))
+        assert all(np.array_equal(*pair) for pair in zip(*frames, strict=True)), frame[0].shape
+
+
+IMAGES = """
+import sys, warnings
+import numpy as np
+{before}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from dataloaders.transforms import Augmentation, encode_rgb, transform_frame
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (3, 60, 80)).astype(np.uint8)
+    draw = Augmentation(1.1, 3.0, True, (("contrast", 1.4), ("saturation", 1.4)))
+    size = {{"crop_size": (50, 70), "short_side": 60, "augmentation": draw}}
+    rgb, depth = transform_frame(rgb, rng.random((60, 80), np.float32), **size)
+    print(encode_rgb(rgb).tobytes().hex()[::997], depth.tobytes().hex()[::997])
+print([str(w.message) for w in caught if "numba" in str(w.message)], file=sys.stderr)
+"""
+
+
+def images(before="", **variables):
+    """What a fresh process makes of a frame, and its warnings about numba."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMAGES.format(before=before)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, ast.literal_eval(done.stderr.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def usual():
+    pytest.importorskip("numba")
+    return images()[0]
+
+
+def test_images_are_the_same_where_numba_does_not_compile(usual):
+    assert images(NUMBA_DISABLE_JIT="1") == (usual, [])
+
+
+def test_whatever_stops_numba_is_one_warning_and_the_same_images(usual, tmp_path):
+    (tmp_path / "numba.py").write_text("raise SystemError('no such NumPy')")
+    made, warned = images(before=f"sys.path.insert(0, {str(tmp_path)!r})")
+    assert made == usual
+    assert len(warned) == 1 and "no such NumPy" in warned[0]
+
+
+def test_numba_that_is_not_installed_is_no_warning(usual):
+    assert images(before="sys.modules['numba'] = None") == (usual, [])
+
+
+class CachedFunction:
+    """A function in a file of its own, of which numba keeps a cache beside it."""
+
+    def __init__(self, folder, monkeypatch):
+        self.file, self.cache = folder / "module.py", folder / "__pycache__"
+        self.file.write_text("def double(x):\n    return 2 * x\n")
+        self.monkeypatch = monkeypatch
+
+    def warnings(self):
+        """What a new process would warn of as it compiles and calls the function."""
+        self.monkeypatch.setattr(jit, "_warned", [])
+        spec = importlib.util.spec_from_file_location("module", self.file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert jit.compiled(module.double)(21) == 42
+        return [str(warning.message) for warning in caught]
+
+
+@pytest.fixture
+def function(tmp_path, monkeypatch):
+    pytest.importorskip("numba")
+    return CachedFunction(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", [b"", b"torn", bytes(5000), "half"])
+def test_a_damaged_cache_is_one_warning_and_is_mended(function, suffix, damage):
+    assert function.warnings() == function.warnings() == []
+    for file in function.cache.glob(f"*.{suffix}"):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2] if damage == "half" else damage)
+    (warned,) = function.warnings()
+    assert "cannot be read" in warned and str(function.cache) in warned
+    assert function.warnings() == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_warning(function, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    caching = pytest.importorskip("numba.core.caching")
+    with monkeypatch.context() as patch:
+        patch.setattr(caching.IndexDataCacheFile, "_save_index", full)
+        (warned,) = function.warnings()
+    assert "cannot be written" in warned and "No space" in warned
+    # Nowhere to put a cache at all.
+    monkeypatch.setattr(caching.FunctionCache._impl_class, "_locator_classes", [])
+    (warned,) = function.warnings()
+    assert "nowhere" in warned

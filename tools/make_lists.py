@@ -1,4 +1,4 @@
-"""Writes the list files of a data set: CSV with the header `Name`, one path a row.
+"""Write the list files of a data set: CSV with the header `Name`, one path per line.
 
     python -m tools.make_lists data/kitti_hdf5 --cameras left --out data/lists
 
@@ -9,33 +9,21 @@ writes `<out>/<folder name>_train.csv` and `_val.csv`, paths relative to the fol
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 from pathlib import Path
 
-from dataloaders.errors import DataError
-from dataloaders.splits import list_frames
+import pandas as pd
+
+from dataloaders.datasets import DATA_SETS, KITTIDepthDataset, data_set_of, published_size
+from dataloaders.errors import DataError, counted
+from dataloaders.splits import SPLITS, list_frames
 from engine.cli import run_script
 
-SPLITS = ("train", "val")
-CAMERAS = {"left": "-L", "right": "-R"}
-
-# Frames of a complete copy, and what the data set is recognised by in a folder's name.
-PUBLISHED = {
-    "nyudepth": {"train": "47,584 in 280 folders", "val": "654"},
-    "kitti": {"train": "46,402", "val": "40,702"},
-}
-_NAMES = {"nyu": "nyudepth", "kitti": "kitti"}
-
-
-def data_set_of(root: Path) -> str | None:
-    """The data set that the folder's name tells of, None where it does not."""
-    name = root.resolve().name.lower()
-    return next((data_set for part, data_set in _NAMES.items() if part in name), None)
+CAMERAS = dict(KITTIDepthDataset.cameras)
 
 
 def frame_names(root: str | Path, split: str, cameras: str = "both") -> list[str]:
-    """Paths of a split's frames relative to the root, sorted, with forward slashes.
+    """Return the paths of a split's frames relative to the root, sorted, with forward slashes.
 
     Args:
         root: folder with `<split>/<scene>/*.h5`.
@@ -46,26 +34,22 @@ def frame_names(root: str | Path, split: str, cameras: str = "both") -> list[str
         DataError: no such folder, or no frame that qualifies.
     """
     root = Path(root)
-    frames = [path.relative_to(root) for path in list_frames(root, split)]
+    frames = list_frames(root, split)
     if cameras != "both":
-        frames = [path for path in frames if path.stem.endswith(CAMERAS[cameras])]
+        end = CAMERAS[cameras]
+        frames = [path for path in frames if path.stem.endswith(end)]
         if not frames:
-            raise DataError(
-                f"{root / split} holds no file of the {cameras} camera (*{CAMERAS[cameras]}.h5)"
-            )
-    return sorted(path.as_posix() for path in frames)
+            raise DataError(f"{root / split} holds no file of the {cameras} camera (*{end}.h5)")
+    return sorted(path.relative_to(root).as_posix() for path in frames)
 
 
 def write_list(path: str | Path, names: list[str]) -> None:
-    """Writes a list file; it appears under its name only when it is complete."""
+    """Write a list file; it appears under its name only when it is complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["Name"])
-            writer.writerows([name] for name in names)
+        pd.DataFrame({"Name": names}).to_csv(part, index=False)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -73,7 +57,7 @@ def write_list(path: str | Path, names: list[str]) -> None:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Command line of `python -m tools.make_lists`."""
+    """Return the command line of `python -m tools.make_lists`."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.make_lists",
         description="Writes CSV lists of the frames of a data set.",
@@ -81,25 +65,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("root", metavar="ROOT", help="folder of the data set, with train/ and val/")
-    add(
-        "--split",
-        choices=(*SPLITS, "both"),
-        default="both",
-        help="which lists (default %(default)s)",
-    )
-    add(
-        "--cameras",
-        choices=("both", *CAMERAS),
-        default="both",
-        help="KITTI: files ending in -L (left), -R (right), or both (default %(default)s)",
-    )
-    add(
-        "--data_set",
-        choices=tuple(PUBLISHED),
-        default=None,
-        help="whose published counts to print (default: by the folder's name)",
-    )
+    splits, cameras = (*SPLITS, "both"), ("both", *CAMERAS)
+    add("--split", choices=splits, default="both", help="which lists (default both)")
+    help_text = "KITTI: files ending in -L (left), -R (right), or both (default both)"
+    add("--cameras", choices=cameras, default="both", help=help_text)
+    help_text = "whose published counts to print (default: by the folder's name)"
+    add("--data_set", choices=tuple(DATA_SETS), help=help_text)
     add("--out", metavar="DIR", required=True, help="folder of the lists, made if missing")
+    add("--debug", action="store_true", help="full traceback on errors (default off)")
     return parser.parse_args(argv)
 
 
@@ -115,10 +88,10 @@ def main(argv: list[str] | None = None) -> None:
     for split, names in found.items():
         path = out / f"{name}_{split}.csv"
         write_list(path, names)
-        folders = len({entry.rpartition("/")[0] for entry in names})
-        line = f"{path}: {len(names):,} {split} frames in {folders} folders"
+        folders = counted(len({entry.rpartition("/")[0] for entry in names}), "folder")
+        line = f"{path}: {len(names):,} {split} frames in {folders}"
         if data_set:
-            line += f" (a complete {data_set}: {PUBLISHED[data_set][split]})"
+            line += f" (a complete {data_set}: {published_size(data_set, split)})"
         print(line)
 
 
