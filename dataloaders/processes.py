@@ -1,4 +1,4 @@
-"""Spread independent jobs over processes, with an orderly end on Ctrl-C."""
+"""Spread independent jobs over processes, for commands that go through a whole data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import cv2
@@ -22,73 +22,44 @@ class WorkerError(DataError):
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
+    """Return how many CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def run_jobs(
-    function: Callable,
-    jobs: list[tuple],
-    workers: int,
-    on_result: Callable[[object], None],
-    *,
-    apart: bool = False,
-) -> None:
-    """Call `function(*job)` for every job and `on_result` with each result as it comes.
-
-    On Ctrl-C, jobs in progress may finish early: `function` should look at `stopping()` between
-    its pieces of work. One worker means this process, unless `apart` asks for one of its own,
-    which may crash.
-
-    Raises:
-        WorkerError: a worker process died.
-    """
-    if workers == 1 and not apart:
-        for job in jobs:
-            on_result(function(*job))
-        return
-    # Forked workers start at once and import nothing; macOS libraries do not survive a fork.
-    forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
-    context = multiprocessing.get_context("fork" if forks else "spawn")
-    stop = context.Event()
-    with _one_interrupt():
-        pool = ProcessPoolExecutor(
-            min(workers, len(jobs)), context, initializer=_start_worker, initargs=(stop,)
-        )
-        try:
-            for future in as_completed([pool.submit(function, *job) for job in jobs]):
-                on_result(future.result())
-        except BrokenProcessPool as error:
-            raise WorkerError("a worker process died, perhaps for lack of memory") from error
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 CHUNK = 16  # jobs that a process takes at a time: few enough to stop soon, enough to keep it busy
 
 
 def parallel_map(
-    function: Callable, jobs: list[tuple], workers: int, *, isolated: bool = False
+    function: Callable,
+    jobs: list[tuple],
+    workers: int,
+    *,
+    chunk: int | None = None,
+    isolated: bool = False,
 ) -> Iterator:
-    """Yield `function(*job)` of every job, in order; to be closed where it is not exhausted.
+    """Yield `function(*job)` of every job, in order; close it where it is not exhausted.
 
-    On Ctrl-C, jobs in progress are finished and the others left. One worker means this process,
-    unless `isolated` wants one that may crash.
+    On Ctrl-C, jobs in progress are finished and the others left.
+
+    Args:
+        workers: processes; one means this process.
+        chunk: jobs that a process takes at a time; None means `CHUNK`.
+        isolated: use another process even for one worker, since it may crash.
 
     Raises:
         WorkerError: a worker process died.
     """
-    if workers == 1 and not isolated:
+    if not jobs or (workers == 1 and not isolated):
         yield from (function(*job) for job in jobs)
         return
     # Forked workers start at once and import nothing; macOS libraries do not survive a fork.
     forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
     context = multiprocessing.get_context("fork" if forks else "spawn")
     stop = context.Event()
-    chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
+    chunk = chunk or CHUNK
+    chunks = [jobs[start : start + chunk] for start in range(0, len(jobs), chunk)]
     with _one_interrupt():
         pool = ProcessPoolExecutor(
             min(workers, len(chunks)), context, initializer=_start_worker, initargs=(stop,)
@@ -104,19 +75,14 @@ def parallel_map(
 
 
 def _call_each(function: Callable, jobs: list[tuple]) -> list:
-    return [function(*job) for job in jobs if not stopping()]
+    return [function(*job) for job in jobs if not _stop.is_set()]
 
 
-def stopping() -> bool:
-    """In a worker: whether it has been asked to finish."""
-    return _stop is not None and _stop.is_set()
-
-
-_stop = None  # in a worker: the event that asks it to finish
+_stop = None  # in a worker: the event that is set when it shall finish
 
 
 def _start_worker(stop) -> None:
-    """Leaves Ctrl-C to the parent, which lets the work in progress finish."""
+    """Leave Ctrl-C to the parent process, which lets the work in progress finish."""
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -125,7 +91,7 @@ def _start_worker(stop) -> None:
 
 @contextlib.contextmanager
 def _one_interrupt() -> Iterator[None]:
-    """Only the first Ctrl-C raises: a second one would break off the orderly end of the pool."""
+    """Let only the first Ctrl-C raise: a second one would break off the end of the pool."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

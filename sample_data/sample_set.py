@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from dataloaders.errors import DataError
 from dataloaders.hdf5 import is_complete, write_frame
-from dataloaders.processes import WorkerError, cores, run_jobs, stopping
+from dataloaders.processes import cores, parallel_map
 
 # The number of a split in the random streams.
 SPLITS = {"train": 0, "val": 1}
@@ -101,24 +102,23 @@ class SampleSet:
 
         jobs = []
         for split in SPLITS:
-            total, step = counts[f"n_{split}"], self.per_scene(split, per_scene)
-            for start in range(0, total, step):
-                indices = range(start, min(start + step, total))
-                files = [(k, self.frame_path(root, split, k, per_scene)) for k in indices]
-                if missing := [(k, path) for k, path in files if not is_complete(path)]:
-                    jobs.append((self, seed, split, per_scene, missing))
-        total = sum(len(job[-1]) for job in jobs)
+            total = counts[f"n_{split}"]
+            files = [(k, self.frame_path(root, split, k, per_scene)) for k in range(total)]
+            missing = [(k, path) for k, path in files if not is_complete(path)]
+            jobs += [(self, seed, split, per_scene, k, path) for k, path in missing]
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # before any fork: a forked OpenCV thread pool would hang
         try:
-            with tqdm(total=total, unit="frame", desc=self.name, disable=not progress) as bar:
-                if jobs:
-                    run_jobs(_make, jobs, workers, bar.update)
-        except WorkerError as error:
-            raise DataError(str(error)) from error
+            with (
+                tqdm(total=len(jobs), unit="frame", desc=self.name, disable=not progress) as bar,
+                # A scene's frames go to one process, which keeps the scene.
+                closing(parallel_map(_make, jobs, workers, chunk=per_scene)) as made,
+            ):
+                for _ in made:
+                    bar.update()
         finally:
             cv2.setNumThreads(threads)
-        return total
+        return len(jobs)
 
     def _read_manifest(self, root: Path, settings: dict[str, int]) -> dict[str, int]:
         """Return the manifest of a folder, {} for a new one; raise if it is another set."""
@@ -151,10 +151,8 @@ class SampleSet:
         part.replace(root / self.manifest)
 
 
-def _make(kind: SampleSet, seed: int, split: str, frames_per_scene: int, missing: list) -> int:
-    """Render and write (index, file) of one scene; return how many were written."""
-    for done, (index, path) in enumerate(missing):
-        if stopping():
-            return done
-        write_frame(path, *kind.render(seed, split, index, frames_per_scene=frames_per_scene))
-    return len(missing)
+def _make(
+    kind: SampleSet, seed: int, split: str, frames_per_scene: int, index: int, path: Path
+) -> None:
+    """Render and write a frame."""
+    write_frame(path, *kind.render(seed, split, index, frames_per_scene=frames_per_scene))
