@@ -39,7 +39,7 @@ from engine.evaluation import count_frames, evaluate, summarize
 from engine.files import write_csv
 from engine.flags import count, given_flags, of_call
 from engine.metrics import METRICS
-from engine.precision import keep_freed_memory, prepare, use_exact_float32
+from engine.precision import prepare, prepare_device
 from engine.run_folder import format_table, holds_training
 from visualize.evaluation_pictures import PictureWriter
 from visualize.report import write_record, write_report
@@ -88,11 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = load_checkpoint(find_checkpoint(resumed))
     args = EvalConfig.of(config.evaluation_settings(checkpoint.args), given)
     device = distributed.start(config.resolve_device(args.device))
-    torch.backends.cudnn.benchmark = True
-    use_exact_float32()
-    if device.type == "cpu" and not args.give_back_memory:
-        keep_freed_memory()
-
+    prepare_device(device, give_back_memory=args.give_back_memory)
     model = load_network(checkpoint, args, device)
     if distributed.is_main():
         print(describe(checkpoint, args))

@@ -29,13 +29,7 @@ from engine.evaluation import evaluate, mean_scores, to_device
 from engine.flags import build_parser as build_parser_of
 from engine.flags import given_flags
 from engine.metrics import METRICS, depth_loss, measured
-from engine.precision import (
-    autocast,
-    gradient_scaler,
-    keep_freed_memory,
-    prepare,
-    use_exact_float32,
-)
+from engine.precision import autocast, gradient_scaler, prepare, prepare_device
 from engine.progress import progress
 from engine.resume import Start, frames_record, resolve_resume, run_folder_path, take_up
 from engine.run_folder import RunFolder
@@ -73,11 +67,7 @@ def train(start: Start, device: torch.device, folder: RunFolder, request: StopRe
     """Train the whole run, or what is left of it."""
     config = start.config
     seed_everything(config.seed)
-    # Convolutions of one size throughout: let cuDNN choose its fastest.
-    torch.backends.cudnn.benchmark = True
-    use_exact_float32()
-    if device.type == "cpu" and not config.give_back_memory:
-        keep_freed_memory()
+    prepare_device(device, give_back_memory=config.give_back_memory)
 
     # Data.
     train_set, eval_set = build_training_sets(config)

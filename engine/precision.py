@@ -27,6 +27,14 @@ def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManage
     return torch.autocast(device.type, dtype=dtype)
 
 
+def prepare_device(device: torch.device, *, give_back_memory: bool) -> None:
+    """Set up the device for images of one size in exact float32; see `keep_freed_memory`."""
+    torch.backends.cudnn.benchmark = True  # cuDNN chooses its fastest convolutions
+    use_exact_float32()
+    if device.type == "cpu" and not give_back_memory:
+        keep_freed_memory()
+
+
 def use_exact_float32() -> None:
     """Convolutions of float32 on a GPU in float32, as the release computed them: by default recent
     GPUs round their inputs to TF32, whose 10 bits of mantissa hold 2 mm at 5 m."""
