@@ -1,5 +1,8 @@
 """Data sets: items, sampling, reproducibility, and what bad files get told."""
 
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -8,7 +11,7 @@ import pytest
 import torch
 from conftest import write_frame
 
-from dataloaders import DataError, KITTIDepthDataset, NYUDepthDataset, make_loader
+from dataloaders import DataError, KITTIDepthDataset, NYUDepthDataset, hdf5, make_loader
 from dataloaders.hdf5 import read_frame
 from dataloaders.sampling import sample_sparse_depth
 from dataloaders.splits import list_frames, split_scenes
@@ -395,3 +398,140 @@ def test_a_list_may_begin_with_a_spreadsheets_mark(tiny_root, tmp_path):
 def test_frames_that_lack_part_of_kittis_crop_are_refused(tiny_root):
     with pytest.raises(DataError, match=r"00001\.h5: a frame of 120x160 .* 370x1210"):
         KITTIDepthDataset(tiny_root, "val")[0]
+
+
+WRITER = """
+import sys, h5py
+file = h5py.File(sys.argv[1], "a", libver=sys.argv[2])
+file.create_dataset("log", (1,), maxshape=(None,), chunks=(8,))
+file.flush()
+if sys.argv[3] == "swmr":
+    file.swmr_mode = True
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("version, mode", [("earliest", "plain"), ("latest", "swmr")])
+def test_a_frame_that_is_being_written_to_is_read_without_a_lock(tmp_path, version, mode):
+    path = tmp_path / "frame.h5"
+    with h5py.File(path, "w", libver=version) as file:
+        file["rgb"], file["depth"] = RGB, DEPTH
+    command = [sys.executable, "-c", WRITER, str(path), version, mode]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        assert np.array_equal(read_frame(path)[1], DEPTH)
+        writer.kill()  # what it leaves is as readable
+    assert np.array_equal(read_frame(path)[1], DEPTH)
+
+
+def test_a_file_whose_writer_was_killed_gets_the_way_to_mend_it(tmp_path):
+    path = tmp_path / "frame.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file["rgb"], file["depth"] = RGB, DEPTH
+    command = [sys.executable, "-c", WRITER, str(path), "latest", "plain"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        writer.kill()
+    with pytest.raises(DataError, match=r"its writer was killed.*h5clear"):
+        read_frame(path)
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_a_frame_that_this_process_has_open_is_read(tmp_path, mode):
+    path = write_frame(tmp_path / "frame.h5", RGB, DEPTH)
+    with h5py.File(path, mode):
+        assert np.array_equal(read_frame(path)[1], DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (32001, r"Blosc \(HDF5 filter 32001\)"),
+        (32015, "Zstandard"),
+        (307, "bzip2"),
+        (4242, "an unknown filter .HDF5 filter 4242"),
+    ],
+)
+def test_a_compressor_that_is_not_here_is_named_with_the_way_out(
+    tmp_path, monkeypatch, code, words
+):
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)  # not installed
+    with h5py.File(tmp_path / "frame.h5", "w") as file:
+        file["rgb"] = RGB
+        options = {"compression": code, "allow_unknown_filter": True, "chunks": DEPTH.shape}
+        data = file.create_dataset("depth", DEPTH.shape, "f4", **options)
+        data.id.write_direct_chunk((0, 0), zlib.compress(DEPTH.tobytes()))
+    with pytest.raises(
+        DataError, match=f"depth is compressed with {words}.*pip install hdf5plugin"
+    ):
+        read_frame(tmp_path / "frame.h5")
+
+
+def test_frames_of_every_usual_suffix_are_found(tmp_path):
+    names = ("a.h5", "b.hdf5", "c.hdf", "d.he5", "e.H5", "f.HDF5")
+    for name in (*names, "g.txt", "h.h5.part"):
+        write_frame(tmp_path / "train" / "room" / name, RGB, DEPTH)
+    assert [path.name for path in list_frames(tmp_path, "train")] == list(names)
+
+
+@pytest.mark.parametrize(
+    "kind, size", [(NYUDepthDataset, (640, 480)), (KITTIDepthDataset, (1242, 375))]
+)
+def test_an_upright_frame_is_told_so(tmp_path, kind, size):
+    write_frame(
+        tmp_path / "val" / "a" / "0.h5", np.zeros((3, *size), np.uint8), np.ones(size, "f4")
+    )
+    sentence = f"0.h5: a frame of {size[0]}x{size[1]} pixels, height x width, .*upright, rotate"
+    with pytest.raises(DataError, match=sentence):
+        kind(tmp_path, "val")[0]
+    small = (size[0] // 3, size[1] // 3)  # of no use either way
+    write_frame(
+        tmp_path / "val" / "a" / "1.h5", np.zeros((3, *small), np.uint8), np.ones(small, "f4")
+    )
+    if kind is KITTIDepthDataset:
+        with pytest.raises(DataError, match=r"pixels, height x width, is smaller than .* needs$"):
+            kind(tmp_path, "val")[1]
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_the_largest_value_of_a_type_is_no_measurement_and_said(tmp_path, kind):
+    depth = DEPTH.astype(kind)
+    depth[:5] = np.finfo(kind).max
+    path = write_frame(tmp_path / "frame.h5", RGB, depth)
+    with pytest.raises(DataError, match="in 3200 pixels; write 0 where nothing was measured"):
+        read_frame(path)
+
+
+def test_float_millimetres_are_refused_with_the_way_out(tmp_path):
+    path = write_frame(tmp_path / "frame.h5", RGB, DEPTH * 2500)
+    with pytest.raises(DataError, match="divide millimetres by 1000"):
+        read_frame(path)
+
+
+def test_a_training_set_without_a_measurement_is_refused_before_the_first_step(tmp_path):
+    for i in range(3):
+        write_frame(tmp_path / "train" / "a" / f"{i}.h5", RGB, 0 * DEPTH)
+    dataset = NYUDepthDataset(tmp_path, "train")
+    with pytest.raises(DataError, match="no depth to train on: 3 of 3 frames"):
+        make_loader(dataset, 2, shuffle=True)
+    write_frame(tmp_path / "train" / "a" / "1.h5", RGB, DEPTH)
+    make_loader(dataset, 2, shuffle=True)
+    (tmp_path / "train" / "a" / "1.h5").write_bytes(b"torn")  # the loader names it
+    for i in (0, 2):
+        (tmp_path / "train" / "a" / f"{i}.h5").write_bytes(b"torn")
+    make_loader(dataset, 2, shuffle=True)
+
+
+def test_a_written_frame_is_whole_or_not_there(tmp_path, monkeypatch):
+    hdf5.write_frame(tmp_path / "new" / "1.h5", RGB, DEPTH)
+    assert hdf5.is_complete(tmp_path / "new" / "1.h5")
+    assert all(map(np.array_equal, read_frame(tmp_path / "new" / "1.h5"), (RGB, DEPTH)))
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", full)
+    with pytest.raises(OSError, match="No space"):
+        hdf5.write_frame(tmp_path / "new" / "2.h5", RGB, DEPTH)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["1.h5"]
