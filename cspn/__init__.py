@@ -4,10 +4,14 @@
 
 needs nothing but PyTorch and NumPy: no network, no data. Copy this folder into another project, or
 `pip install .`, and hand it any map to refine with an affinity that your network predicts.
+
+    propagation   the method, `propagate`, the layer `CSPN`, the table of implementations
+    reference     the equations term by term
+    backends/     op (the operator cspn::propagate, differentiable), computed by one of
+                  triton_gpu, numba_cpu (numba_kernels, simd) and eager; convolution for export
 """
 
-from cspn.module import CSPN
-from cspn.propagation import ANCHORS, IMPLEMENTATIONS, propagate
+from cspn.propagation import ANCHORS, CSPN, IMPLEMENTATIONS, propagate
 from cspn.reference import NORM_TYPES, neighbour_offsets, normalized_affinity
 
 __all__ = [

@@ -1,1 +1,28 @@
-"""Implementations of the propagation; `cspn.propagation` chooses among them."""
+"""Fast implementations of the propagation; `cspn.propagation` lists them.
+
+A backend of the operator `cspn::propagate` is a module with three functions:
+
+    why_not(direction, *tensors)     "", or why "forward" or "backward" cannot run on these tensors
+    forward(inputs)                  -> refined depth (B, C, H, W)
+    backward(grad_refined, inputs)   -> gradients to guidance (B, K, H, W) and coarse (B, C, H, W)
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Inputs(NamedTuple):
+    """What `cspn.propagate` has checked: tensors of one float dtype on one device."""
+
+    guidance: Tensor  # (B, K, H, W)
+    coarse: Tensor  # (B, C, H, W)
+    sparse: Tensor | None  # (B, 1, H, W), measured where above 0
+    steps: int  # from 1 up
+    norm_type: str
+    anchor: str
+
+    def images(self, chosen: slice) -> "Inputs":
+        """Return the inputs of some images of the batch."""
+        sparse = None if self.sparse is None else self.sparse[chosen]
+        return Inputs(self.guidance[chosen], self.coarse[chosen], sparse, *self[3:])

@@ -2,9 +2,9 @@
 
 A compiled kernel cannot leave this project; pads, slices and sums can, but a step of them is some
 thirty graph nodes. Here a convolution with a fixed kernel of zeros and ones reads all K neighbours
-at once, zeros outside the image included, so a step is four nodes: Conv, Mul, ReduceSum, Add. The
-sparse rule is folded into the weights and the constant, as in `cspn.backends.op`. Differentiable
-as it is; slower than "fast", and an infinite value reaches its neighbours as NaN (0 * inf).
+at once, zeros outside the image included, so a step is five nodes: Conv, Mul, ReduceSum, Add and,
+where something is measured, Where. Differentiable as it is; slower than "fast", and NaN or infinity
+reaches all pixels near it (0 * inf is NaN), measured ones excepted.
 
 B batch, C channels of the refined map, H W image, K neighbours.
 """
@@ -34,21 +34,18 @@ def propagate_portable(
         gates = gates.abs()
     total = gates.abs().sum(dim=1, keepdim=True)
     weights = gates / torch.where(total > 0, total, torch.ones_like(total))  # (B, K, H, W)
-    constant = (1 - weights.sum(dim=1, keepdim=True)) * coarse_depth  # (B, C, H, W)
+    centre = (1 - weights.sum(dim=1, keepdim=True)) * coarse_depth  # (B, C, H, W)
     weights = weights.unsqueeze(1)  # (B, 1, K, H, W)
-    if sparse_depth is not None:
-        known = sparse_depth > 0  # (B, 1 or C, H, W)
-        constant = torch.where(
-            known, coarse_depth if anchor == "coarse" else sparse_depth, constant
-        )
-        weights = torch.where(known.unsqueeze(2), torch.zeros_like(weights), weights)
 
     readers = reader.repeat(channels, 1, 1, 1)  # (C K, 1, size, size)
     depth = coarse_depth
     for _ in range(steps):
         read = F.conv2d(depth, readers, padding=size // 2, groups=channels)
         # (B, C, K, H, W), summed over the neighbours.
-        depth = constant + (weights * read.unflatten(1, (channels, neighbours))).sum(dim=2)
+        depth = centre + (weights * read.unflatten(1, (channels, neighbours))).sum(dim=2)
+        if sparse_depth is not None:
+            kept = coarse_depth if anchor == "coarse" else sparse_depth
+            depth = torch.where(sparse_depth > 0, kept, depth)
     return depth
 
 

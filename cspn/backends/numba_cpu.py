@@ -1,11 +1,14 @@
-"""The propagation for float32 on a CPU with numba: work arrays and threads for the kernels.
+"""The propagation for float32 on a CPU with numba: workspaces and threads for the kernels.
 
 One image is one thread's work. Nothing but guidance, depth and results goes through memory; all
-else lives in rings of rows that stay in a core's cache.
+else lives in ring buffers of rows that stay in a core's cache.
 """
 
 import ctypes
 import math
+import os
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numba import config
 from torch import Tensor
 
+from cspn.backends import Inputs, eager
 from cspn.backends.numba_kernels import (
-    HAS_NUMBA,
     LANES,
     MARGIN,
     ROWS,
@@ -26,137 +30,136 @@ from cspn.backends.numba_kernels import (
 )
 from cspn.reference import neighbour_offsets
 
-
-def covers(*tensors: Tensor | None) -> bool:
-    """True where this file serves: numba is there and all tensors are float32 on the CPU."""
-    return HAS_NUMBA and all(
-        t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in tensors
-    )
+# What stays allocated between calls, for each thread that PyTorch may use.
+KEPT_BYTES = 128 << 20
 
 
-def propagate_images(
-    guidance: Tensor,
-    coarse: Tensor,
-    sparse: Tensor | None,
-    steps: int,
-    norm_type: str,
-    anchor: str,
-) -> Tensor:
-    """Propagate a batch: (B, K, H, W), (B, C, H, W), (B, 1, H, W) -> (B, C, H, W)."""
-    refined = torch.empty_like(coarse, memory_format=torch.contiguous_format)
-    batches = _arrays(guidance, coarse, sparse, refined)
+def why_not(direction: str, *tensors: Tensor | None) -> str:
+    """Return why the kernels of a direction cannot run on these tensors, "" where they can."""
+    for tensor in tensors:
+        if tensor is not None and (tensor.device.type, tensor.dtype) != ("cpu", torch.float32):
+            return f"numba is for float32 on a CPU, not {tensor.dtype} on {tensor.device}"
+    if config.DISABLE_JIT:
+        return "NUMBA_DISABLE_JIT is set"
+    return _failure(direction)
 
-    def some(images: Iterator[int]) -> None:
-        with _room(_Room, guidance, coarse, steps) as room:
-            for b in images:
-                arrays = (np.ascontiguousarray(array[b]) for array in batches)
-                propagate_image(
-                    *arrays, *room.rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
-                )
 
-    _share_out(some, len(coarse))
+@cache
+def _failure(direction: str) -> str:
+    """Return how numba fails to compile and run a direction here, "" where it works; warn once."""
+    pixel = torch.ones(1, 1, 1, 1)
+    inputs = Inputs(pixel.expand(1, 8, 1, 1), pixel, pixel, 2, "8sum", "coarse")
+    try:
+        forward(inputs) if direction == "forward" else backward(pixel, inputs)
+    except MemoryError:
+        raise  # means nothing for the next call
+    except Exception as error:
+        warnings.warn(f"propagating without numba, which fails: {error}", stacklevel=2)
+        return f"numba fails: {error}"
+    return ""
+
+
+def forward(inputs: Inputs) -> Tensor:
+    """Return the refined depth (B, C, H, W)."""
+    refined = torch.empty_like(inputs.coarse, memory_format=torch.contiguous_format)
+    for b in _run(propagate_image, inputs, refined):
+        image = slice(b, b + 1)
+        refined[image] = eager.forward(inputs.images(image))
     return refined
 
 
-def propagate_images_backward(
-    grad_refined: Tensor,
-    guidance: Tensor,
-    coarse: Tensor,
-    sparse: Tensor | None,
-    steps: int,
-    norm_type: str,
-    anchor: str,
-) -> tuple[Tensor, Tensor]:
-    """Gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
+def backward(grad_refined: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Return the gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
     # NumPy asks for huge pages, which makes the first touch of tens of megabytes much faster.
-    grad_guidance = torch.from_numpy(np.zeros(guidance.shape, np.float32))
-    grad_coarse = torch.empty_like(coarse, memory_format=torch.contiguous_format)
-    batches = _arrays(guidance, coarse, sparse, grad_refined, grad_guidance, grad_coarse)
-
-    def some(images: Iterator[int]) -> None:
-        with _room(_BackwardRoom, guidance, coarse, steps) as room:
-            for b in images:
-                arrays = (np.ascontiguousarray(array[b]) for array in batches)
-                propagate_image_backward(
-                    *arrays, *room.rings, room.offsets, norm_type == "8sum_abs", anchor == "sparse"
-                )
-
-    _share_out(some, len(coarse))
+    grad_guidance = torch.from_numpy(np.zeros(inputs.guidance.shape, np.float32))
+    grad_coarse = torch.empty_like(inputs.coarse, memory_format=torch.contiguous_format)
+    for b in _run(propagate_image_backward, inputs, grad_refined, grad_guidance, grad_coarse):
+        image = slice(b, b + 1)
+        gradients = eager.backward(grad_refined[image], inputs.images(image))
+        grad_guidance[image], grad_coarse[image] = gradients
     return grad_guidance, grad_coarse
 
 
-class _Room:
-    """Rings of rows to work in, zeroed when they are made and good for any image of one size."""
+def _run(kernel: Callable[..., bool], inputs: Inputs, *more: Tensor) -> list[int]:
+    """Run a kernel on every image; return the images whose numbers it is not good for."""
+    guidance, coarse, sparse, steps, norm_type, anchor = inputs
+    # No measurements are an empty (B, 0, 0) sparse depth.
+    known = guidance.new_empty(len(guidance), 0, 0) if sparse is None else sparse[:, 0]
+    batches = [tensor.detach().numpy() for tensor in (guidance, coarse, known, *more)]
+    modes = norm_type == "8sum_abs", anchor == "sparse"
+    size = (kernel is propagate_image_backward, guidance.shape[1], *coarse.shape[1:], steps)
+    left = []
 
-    def __init__(self, count: int, channels: int, height: int, width: int, steps: int):
+    def some(images: Iterator[int]) -> None:
+        with _pool.workspace(size) as workspace:
+            for b in images:
+                arrays = (np.ascontiguousarray(array[b]) for array in batches)
+                if not kernel(*arrays, *workspace.rings, workspace.offsets, *modes):
+                    left.append(b)
+
+    _run_in_threads(some, len(coarse))
+    return left
+
+
+class Workspace:
+    """Ring buffers of rows, zeroed when they are made and good for any image of one size."""
+
+    def __init__(
+        self, backward: bool, count: int, channels: int, height: int, width: int, steps: int
+    ):
+        self.size = (backward, count, channels, height, width, steps)
         self.offsets = np.array(neighbour_offsets(round((count + 1) ** 0.5)), np.int64)
         radius = int(self.offsets.max())
         # Rows from the first step's newest to the oldest that backward reads, or the whole image.
-        self.rows = min(radius * (steps + 1), height + 3 * radius) + ROWS
-        self.few_rows = 2 * radius + ROWS
-        self.count, self.channels, self.slots = count, channels, steps + 1
-        self.width = -(-width // LANES) * LANES
-        self.stride = self.width + 2 * MARGIN
+        rows = min(radius * (steps + 1), height + 3 * radius) + ROWS
+        few_rows = 2 * radius + ROWS
+        width = -(-width // LANES) * LANES
         # An odd number of cache lines, so that the maps of one row do not compete for the same.
-        self.stride += LANES * (1 - self.stride // LANES % 2)
-        self.rings = self.make_rings()
-
-    def make_rings(self) -> tuple[np.ndarray, ...]:
-        return (
-            *(self.gates(), self.weights(), self.constant()),
-            *(self.maps(self.few_rows), self.scale()),
-        )
-
-    def gates(self) -> np.ndarray:
-        return _ring(self.few_rows, 1, self.count, self.stride)
-
-    def weights(self) -> np.ndarray:
-        return _ring(self.rows, self.width // LANES, self.count, LANES)
-
-    def constant(self) -> np.ndarray:
-        return _ring(self.rows, self.channels, self.width)
-
-    def maps(self, rows: int) -> np.ndarray:
-        return _ring(rows, self.slots, self.channels, self.stride)
-
-    def scale(self) -> np.ndarray:
-        return _ring(self.rows, self.stride)
+        stride = width + 2 * MARGIN
+        stride += LANES * (1 - stride // LANES % 2)
+        weights = (rows, width // LANES, count, LANES)
+        shapes = [(few_rows, 1, count, stride), weights, (rows, channels, width)]  # and constant
+        maps = (rows if backward else few_rows, steps + 1, channels, stride)
+        shapes += [maps, weights, maps] if backward else [maps]
+        shapes += [(rows, stride)]  # the weights' scale
+        shapes += [(1, channels, width)] if backward else []  # no constant
+        self.rings = [_ring(*shape) for shape in shapes]
+        self.bytes = sum(ring.nbytes for ring in self.rings)
 
 
-class _BackwardRoom(_Room):
-    """The same for backward, which keeps more rows of more things."""
+class _Pool:
+    """Workspaces that no thread uses: making one takes as long as the work on a third of an image.
 
-    def make_rings(self) -> tuple[np.ndarray, ...]:
-        nothing = _ring(1, self.channels, self.width)
-        return (
-            *(self.gates(), self.weights(), self.constant(), self.maps(self.rows)),
-            *(self.weights(), self.maps(self.rows), self.scale(), nothing),
-        )
+    The last used come last; the first are let go where all are larger than `KEPT_BYTES` a thread.
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.unused: list[Workspace] = []
+
+    @contextmanager
+    def workspace(self, size: tuple[int, ...]) -> Iterator[Workspace]:
+        """Return one of a size, for one thread alone for as long as the context lasts."""
+        with self.lock:
+            fit = [n for n, workspace in enumerate(self.unused) if workspace.size == size]
+            workspace = self.unused.pop(fit[-1]) if fit else None
+        workspace = workspace or Workspace(*size)
+        yield workspace  # one that an error has left half used does not come back
+        with self.lock:
+            self.unused.append(workspace)
+            while sum(w.bytes for w in self.unused) > KEPT_BYTES * torch.get_num_threads():
+                self.unused.pop(0)
 
 
-# Rooms that nobody works in, a few of each kind: making one takes as long as the work on a third of
-# an image. Of the sizes asked for last alone, so that they do not pile up.
-_spare: dict[type[_Room], tuple[tuple[int, ...], list[_Room]]] = {}
-
-
-@contextmanager
-def _room(kind: type[_Room], guidance: Tensor, coarse: Tensor, steps: int) -> Iterator[_Room]:
-    """A room of its own for the one who asks, for as long as the context lasts."""
-    size = (guidance.shape[1], *coarse.shape[1:], steps)
-    if _spare.get(kind, ((),))[0] != size:
-        _spare[kind] = (size, [])
-    rooms = _spare[kind][1]
-    try:
-        room = rooms.pop()
-    except IndexError:  # all in use
-        room = kind(*size)
-    yield room
-    rooms.append(room)
+_pool = _Pool()
+_process = os.getpid()
+if hasattr(os, "register_at_fork"):  # a lock may be held in the moment of a fork
+    os.register_at_fork(after_in_child=_pool.__init__)
 
 
 def _ring(rows: int, *shape: int) -> np.ndarray:
-    """float32 zeros for at least so many rows, a power of two of them, that begin on the boundary
-    of a vector."""
+    """Return float32 zeros for at least so many rows, a power of two of them, that begin on the
+    boundary of a vector."""
     shape = 1 << (rows - 1).bit_length(), *shape
     size = math.prod(shape)
     values = np.zeros(size + LANES, np.float32)
@@ -164,17 +167,13 @@ def _ring(rows: int, *shape: int) -> np.ndarray:
     return values[first : first + size].reshape(shape)
 
 
-def _arrays(
-    guidance: Tensor, coarse: Tensor, sparse: Tensor | None, *more: Tensor
-) -> list[np.ndarray]:
-    """The tensors as NumPy sees them; no measurements are an empty (B, 0, 0) sparse depth."""
-    known = guidance.new_empty(guidance.shape[0], 0, 0) if sparse is None else sparse[:, 0]
-    return [tensor.detach().numpy() for tensor in (guidance, coarse, known, *more)]
+def _run_in_threads(function: Callable[[Iterator[int]], None], batch: int) -> None:
+    """Call `function` in each thread PyTorch may use; together they go through range(batch).
 
-
-def _share_out(function: Callable[[Iterator[int]], None], batch: int) -> None:
-    """Call `function` in each thread PyTorch may use; together they go through range(batch)."""
-    threads = max(1, min(batch, torch.get_num_threads()))
+    Raises:
+        the first error of a thread.
+    """
+    threads = min(batch, torch.get_num_threads())
     images = iter(range(batch))  # each image goes to the first thread that is free
     errors = []
 
@@ -186,9 +185,9 @@ def _share_out(function: Callable[[Iterator[int]], None], batch: int) -> None:
 
     if threads == 1:
         some()
-    elif _openmp() is not None:
+    elif threads > 1 and _openmp() is not None and os.getpid() == _process:
         _openmp().GOMP_parallel(_CALLBACK(some), None, threads, 0)
-    else:
+    elif threads > 1:  # also in a forked process, where OpenMP's threads are gone
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(some, range(threads)))
     if errors:
@@ -200,7 +199,7 @@ _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 @cache
 def _openmp() -> ctypes.CDLL | None:
-    """The GNU OpenMP library that PyTorch brings and uses, where it does.
+    """Return the GNU OpenMP library that PyTorch brings and uses, None where it does not.
 
     Its threads wait for work in a busy loop for some milliseconds after each operation: threads
     beside them would have half a core each, and a propagation takes no longer than that.

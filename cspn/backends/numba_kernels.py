@@ -11,62 +11,93 @@ here than carrying them through memory.
 Shapes: guidance (K, H, W); coarse and refined depth (C, H, W); sparse depth (H, W), 0 = no
 measurement. Rows are WIDTH values long: W rounded up to whole vectors, and what lies beyond W stays
 0. Padded rows, STRIDE in all, have MARGIN or more zeros before and after, so that a neighbour can
-be read anywhere. Rings of rows, image row i being row i & mask: gates (ring, 1, K, STRIDE), weights
+be read anywhere. Ring buffers, image row i being row i & mask: gates (ring, 1, K, STRIDE), weights
 (ring, WIDTH / LANES, K, LANES), in the order in which a step reads them, the weights' scale
 1 / sum_k |q_k| (ring, STRIDE), the constant term (ring, C, WIDTH), maps (ring, slots, C, STRIDE)
-with slot s for step s. A place is a number of values before it.
+with slot s for step s. An index is the number of values before one.
 
 What limits a step is how numbers reach a core's first cache, not arithmetic: hence two rows at a
-time, weights in the order of their use, and each row of a map read once.
+time, weights in the order of their use, and each row of a map read once. Nothing in these loops
+looks at the numbers either: the largest size of what enters is kept, and an image that holds NaN,
+infinity, or sums of gates whose reciprocal float32 cannot hold is reported, to be done elsewhere.
 """
 
+import warnings
+
 import numpy as np
+from numba import njit
+from numba.core.caching import FunctionCache
 
-try:
-    from numba import njit
+from cspn.backends.simd import (
+    LANES,
+    absolute,
+    add,
+    after,
+    before,
+    larger,
+    load,
+    multiply,
+    multiply_add,
+    prefetch,
+    reciprocal,
+    splat,
+    store,
+    subtract,
+    where_positive,
+)
 
-    from cspn.backends.simd import (
-        LANES,
-        absolute,
-        add,
-        after,
-        before,
-        load,
-        multiply,
-        multiply_add,
-        prefetch,
-        reciprocal,
-        splat,
-        store,
-        subtract,
-        where_positive,
-    )
-except ImportError:  # includes a numba that refuses this NumPy
-    njit, LANES = None, 16
-
-HAS_NUMBA = njit is not None
 # Rows that a step goes on at a time. The weights of two rows, 3x3 and 304 columns wide, stay in a
 # core's first cache until the next step, which needs one of the two; of more they would not.
 ROWS = 2
 # Rows before it is needed that the guidance is asked for.
 AHEAD = 2
 MARGIN = LANES  # as much as keeps rows on the boundaries of vectors; more than any radius
+# The largest size of a number that these loops are trusted with: a map grows by at most 2 max|d_0|
+# a step, so that none of it can become infinite.
+LARGEST = np.float32(2.0**100)
+
+
+class _Cache(FunctionCache):
+    """numba's cache on disk, without which the work goes on where it is damaged or cannot be
+    written."""
+
+    def load_overload(self, *key):
+        try:
+            return super().load_overload(*key)
+        except Exception as error:
+            return _warn_of_cache(error)
+
+    def save_overload(self, *key):
+        try:
+            super().save_overload(*key)
+        except Exception as error:
+            _warn_of_cache(error)
+
+
+_warned = []
+
+
+def _warn_of_cache(error: Exception) -> None:
+    """Warn, once in a process, that the kernels are compiled anew."""
+    if not _warned:
+        _warned.append(error)
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"the propagation compiles without numba's cache ({reason})", stacklevel=2)
 
 
 def _compiled(function):
-    """numba's compilation, cached on disk; fused multiply-adds are allowed, nothing else is."""
-    if not HAS_NUMBA:
-        return function
-    options = {"nogil": True, "fastmath": {"contract"}}
+    """Compile with numba, cached on disk; fused multiply-adds are allowed, nothing else is."""
+    compiled = njit(nogil=True, fastmath={"contract"})(function)
     try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder for the cache can be written
-        return njit(**options)(function)
+        compiled._cache = _Cache(function)
+    except Exception as error:  # no folder for the cache can be written
+        _warn_of_cache(error)
+    return compiled
 
 
 @_compiled
 def _copy_row(source, first, out, at, width):
-    """width values of `source` from place `first` on, to place `at` of `out`."""
+    """width values of `source` from index `first` on, to index `at` of `out`."""
     whole = width // LANES * LANES
     for j in range(0, whole, LANES):
         store(out, at + j, load(source, first + j))
@@ -78,57 +109,66 @@ def _copy_row(source, first, out, at, width):
 
 @_compiled
 def _weigh_row(
-    gates, places, maps, depth, known, positive, keep_sparse,
-    weights, weight, scale, share_at, constant, term,
+    gates, indices, maps, depth, known, positive, keep_sparse,
+    weights, weight, scale, factor, constant, term, largest,
 ):  # fmt: skip
-    """One row of the weights, of 1 / sum_k |q_k|, both 0 at measured pixels, and of the constant
-    term.
+    """Write one row of the weights, of 1 / sum_k |q_k|, both 0 at measured pixels, and of the
+    constant term; `largest` (LANES,) keeps the largest size of what went in.
 
-    places (K,): what the row's first pixel reads of the padded `gates`. depth: place of its coarse
-    depth in `maps`. known (WIDTH): the row of measurements. weight, share_at, term: places of the
+    indices (K,): what the row's first pixel reads of the padded `gates`. depth: index of its coarse
+    depth in `maps`. known (WIDTH): the row of measurements. weight, factor, term: indices of the
     row in `weights`, `scale` and `constant`.
     """
-    count, width = len(places), len(known)
-    nothing, one = splat(np.float32(0)), splat(np.float32(1))
+    count, width = len(indices), len(known)
+    nothing, one, top = splat(np.float32(0)), splat(np.float32(1)), load(largest, 0)
     for j in range(0, width, LANES):
         total, centre, measured = nothing, one, load(known, j)
         for k in range(count):
-            total = add(total, absolute(load(gates, places[k] + j)))
-        share = reciprocal(total)
+            total = add(total, absolute(load(gates, indices[k] + j)))
+        inverse = reciprocal(total)
+        top = larger(larger(top, measured), larger(total, inverse))
         for k in range(count):
-            value = load(gates, places[k] + j)
+            value = load(gates, indices[k] + j)
             if positive:
                 value = absolute(value)
-            value = multiply(value, share)
+            value = multiply(value, inverse)
             centre = subtract(centre, value)
             value = where_positive(measured, nothing, value)
             store(weights, weight + j * count + k * LANES, value)
-        store(scale, share_at + j, where_positive(measured, nothing, share))
+        store(scale, factor + j, where_positive(measured, nothing, inverse))
         for c in range(constant.shape[1]):
             value = load(maps, depth + c * maps.shape[3] + j)
+            top = larger(top, value)
             kept = measured if keep_sparse else value
             value = where_positive(measured, kept, multiply(centre, value))
             store(constant, term + c * width + j, value)
+    store(largest, 0, top)
 
 
 @_compiled
-def _weigh_row_backward(gates, gate, scale, places, positive, weights, weight):
+def _trusted(largest):
+    """Return whether all that went in is finite and of a size these loops are good for."""
+    return not np.any(~(largest <= LARGEST))
+
+
+@_compiled
+def _weigh_row_backward(gates, gate, scale, indices, positive, weights, weight):
     """One row of the weights with which gradients go back a step.
 
-    g_t(p) = sum_k w_k(p - o_k) g_{t+1}(p - o_k) reads the same places as a step does, as
+    g_t(p) = sum_k w_k(p - o_k) g_{t+1}(p - o_k) reads the same indices as a step does, as
     -o_k = o_{K-1-k}; and w_k(p - o_k) = q_k(p) / sum_j |q_j(p - o_k)|.
 
-    gate: place of the row of the first gate in the padded `gates`. places (K,): what the row's
-    first pixel reads of the padded `scale`. weight: place of the row in `weights`.
+    gate: index of the row of the first gate in the padded `gates`. indices (K,): what the row's
+    first pixel reads of the padded `scale`. weight: index of the row in `weights`.
     """
-    count, width = len(places), weights.shape[1] * LANES
+    count, width = len(indices), weights.shape[1] * LANES
     for k in range(count):
         mine = gate + (count - 1 - k) * gates.shape[3]
         for j in range(0, width, LANES):
             value = load(gates, mine + j)
             if positive:
                 value = absolute(value)
-            value = multiply(value, load(scale, places[k] + j))
+            value = multiply(value, load(scale, indices[k] + j))
             store(weights, weight + j * count + k * LANES, value)
 
 
@@ -138,7 +178,7 @@ def _step_row(
 ):
     """maps at `at` = start + sum_n w_n * depth(p + o_n), eight neighbours in one pass over a row.
 
-    at, begin: places of the row in `maps` and `start`. weight: place of the row's first of these
+    at, begin: indices of the row in `maps` and `start`. weight: index of the row's first of these
     eight weights, of the `count` that it has in all. p0..p7: what the row's first pixel reads, in
     `maps`.
     """
@@ -157,7 +197,7 @@ def _step_row(
 
 @_compiled
 def _step_row_3x3(maps, at, start, begin, weights, weight, width, above, same, below):
-    """The same for 3x3, which reads each of three rows once: above, same and below are the places
+    """The same for 3x3, which reads each of three rows once: above, same and below are the indices
     of the rows' first pixels. A neighbour to the side is put together from two vectors."""
     a0, a1 = load(maps, above - LANES), load(maps, above)
     s0, s1 = load(maps, same - LANES), load(maps, same)
@@ -179,16 +219,16 @@ def _step_row_3x3(maps, at, start, begin, weights, weight, width, above, same, b
 
 @_compiled
 def _collect_row(
-    grad_weights, at, grad_constant, into, width, grads, grad, maps, slot, steps, places
+    grad_weights, at, grad_constant, into, width, grads, grad, maps, slot, steps, indices
 ):
     """Add sum_t g_{t+1}(p) d_t(p + o_n) to the gradients of eight weights, and write
     sum_t g_{t+1}(p), the constant's.
 
-    grad: place of g_1 in `grads`, which holds g_2 a `slot` before it. places (8,): what the row's
+    grad: index of g_1 in `grads`, which holds g_2 a `slot` before it. indices (8,): what the row's
     first pixel reads of d_0 in `maps`, which holds d_1 a slot after it.
     """
-    p0, p1, p2, p3 = places[0], places[1], places[2], places[3]
-    p4, p5, p6, p7 = places[4], places[5], places[6], places[7]
+    p0, p1, p2, p3 = indices[0], indices[1], indices[2], indices[3]
+    p4, p5, p6, p7 = indices[4], indices[5], indices[6], indices[7]
     for j in range(0, width, LANES):
         a = at + j
         g0, g1 = load(grad_weights, a), load(grad_weights, a + width)
@@ -226,7 +266,7 @@ def _finish_row(
     """From the gradients of row i's weights (K, WIDTH), of its constant and of d_0 (C, WIDTH) to
     those of guidance and coarse depth. weights: (K, WIDTH); scale: as `_weigh_row` left it."""
     count, height, width = guidance.shape
-    from_centre, shared = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    from_centre, common = np.zeros(width, np.float32), np.zeros(width, np.float32)
     centre = np.ones(width, np.float32)
     for k in range(count):
         weight = weights[k, :width]
@@ -245,7 +285,7 @@ def _finish_row(
         grad, weight = grad_weights[k, :width], weights[k, :width]
         for j in range(width):
             grad[j] -= from_centre[j]
-            shared[j] += grad[j] * weight[j]
+            common[j] += grad[j] * weight[j]
     # w_k = q_k / sum_j |q_j|, and the gate q_k is one of the neighbour's, read by this pixel alone.
     for k in range(count):
         dy, dx = offsets[k]
@@ -255,10 +295,10 @@ def _finish_row(
         raw = guidance[k, i + dy, first + dx : last + dx]
         into = grad_guidance[k, i + dy, first + dx : last + dx]
         grad, weight = grad_weights[k, first:last], weights[k, first:last]
-        common, factor = shared[first:last], scale[first:last]
+        along, factor = common[first:last], scale[first:last]
         for j in range(last - first):
             sign = np.float32(weight[j] > 0) - np.float32(weight[j] < 0)
-            value = (grad[j] - sign * common[j]) * factor[j]
+            value = (grad[j] - sign * along[j]) * factor[j]
             if positive:
                 value *= np.float32(raw[j] > 0) - np.float32(raw[j] < 0)
             into[j] = value
@@ -295,7 +335,7 @@ def _advance(maps, weights, constant, offsets, front, last, height):
     ring, slots, channels, stride = maps.shape
     mask, line, radius = ring - 1, slots * channels * stride, offsets[0, 0]
     count, width = weights.shape[2], weights.shape[1] * LANES
-    places = np.empty(8, np.int64)
+    indices = np.empty(8, np.int64)
     for s in range(1, last + 1):
         newest = front - radius * s
         if newest < -radius:
@@ -318,37 +358,38 @@ def _advance(maps, weights, constant, offsets, front, last, height):
                     continue
                 maps[i & mask, s, c, MARGIN : MARGIN + width] = constant[i & (len(constant) - 1), c]
                 for k in range(0, count, 8):  # K is 24 or 48
-                    _find(places, offsets, k, i, mask, line, earlier)
+                    _find(indices, offsets, k, i, mask, line, earlier)
                     _step_row(
                         maps, at, maps, at, weights, weight + k * LANES, count, width,
-                        places[0], places[1], places[2], places[3],
-                        places[4], places[5], places[6], places[7],
+                        indices[0], indices[1], indices[2], indices[3],
+                        indices[4], indices[5], indices[6], indices[7],
                     )  # fmt: skip
 
 
 @_compiled
-def _find(places, offsets, k, i, mask, line, first):
-    """What the first pixel of row i reads for the neighbours k, k + 1 .. in a ring of rows."""
-    for n in range(len(places)):
+def _find(indices, offsets, k, i, mask, line, first):
+    """What the first pixel of row i reads for the neighbours k, k + 1 .. in a ring buffer."""
+    for n in range(len(indices)):
         dy, dx = offsets[k + n]
-        places[n] = ((i + dy) & mask) * line + first + dx
+        indices[n] = ((i + dy) & mask) * line + first + dx
 
 
 @_compiled
 def _weigh(
     gates, maps, sparse, offsets, positive, keep_sparse, i, width,
-    weights, scale, row, constant, places, known,
+    weights, scale, row, constant, indices, known, largest,
 ):  # fmt: skip
     """Row i of the weights, of their scale (in its row `row`), and of the constant term."""
     ring, _, count, stride = gates.shape
-    _find(places, offsets, 0, i, ring - 1, count * stride, MARGIN)
+    _find(indices, offsets, 0, i, ring - 1, count * stride, MARGIN)
     for k in range(count):
-        places[k] += k * stride
+        indices[k] += k * stride
     if sparse.size > 0:
         _copy_row(sparse, i * width, known, 0, width)
     _weigh_row(
-        gates, places, maps, _row(maps, i) + MARGIN, known, positive, keep_sparse, weights,
+        gates, indices, maps, _row(maps, i) + MARGIN, known, positive, keep_sparse, weights,
         _row(weights, i), scale, row * scale.shape[1] + MARGIN, constant, _row(constant, i),
+        largest,
     )  # fmt: skip
     for j in range(MARGIN + width, MARGIN + len(known)):
         scale[row, j] = 0
@@ -356,7 +397,7 @@ def _weigh(
 
 @_compiled
 def _row(ring, i):
-    """The place of image row i in a ring of rows."""
+    """The index of image row i in a ring buffer of rows."""
     return (i & (len(ring) - 1)) * (ring.size // len(ring))
 
 
@@ -365,10 +406,11 @@ def propagate_image(
     guidance, coarse, sparse, refined,
     gates, weights, constant, maps, scale, offsets, positive, keep_sparse,
 ):  # fmt: skip
-    """Fill `refined` from one image."""
+    """Fill `refined` from one image; return whether its numbers are fit for it."""
     channels, height, width = coarse.shape
     radius, steps = offsets[0, 0], maps.shape[1] - 1
-    places, known = np.empty(len(offsets), np.int64), np.zeros(constant.shape[2], np.float32)
+    indices, known = np.empty(len(offsets), np.int64), np.zeros(constant.shape[2], np.float32)
+    largest = np.zeros(LANES, np.float32)
     for front in range(-2 * radius, height + radius * steps + ROWS - 1):
         if front < height + radius:
             _start_row(gates, guidance, front + radius)
@@ -377,7 +419,7 @@ def propagate_image(
         if 0 <= front < height:
             _weigh(
                 gates, maps, sparse, offsets, positive, keep_sparse, front, width,
-                weights, scale, 0, constant, places, known,
+                weights, scale, 0, constant, indices, known, largest,
             )  # fmt: skip
         if front % ROWS:
             continue
@@ -387,6 +429,7 @@ def propagate_image(
             row = maps[i & (len(maps) - 1), steps]
             for c in range(channels):
                 _copy_row(row[c], MARGIN, refined, (c * height + i) * width, width)
+    return _trusted(largest)
 
 
 @_compiled
@@ -394,14 +437,18 @@ def propagate_image_backward(
     guidance, coarse, sparse, grad_refined, grad_guidance, grad_coarse,
     gates, weights, constant, maps, back, grads, scale, nothing, offsets, positive, keep_sparse,
 ):  # fmt: skip
-    """Fill both gradients from one image. back: the weights of the gradients' steps."""
+    """Fill both gradients from one image; return whether its numbers are fit for it.
+
+    back: the weights of the gradients' steps.
+    """
     channels, height, width = coarse.shape
     radius, steps, mask = offsets[0, 0], maps.shape[1] - 1, len(maps) - 1
     padded = constant.shape[2]
     grad_weights = np.empty((len(offsets), padded), np.float32)
     grad_constant = np.empty((channels, padded), np.float32)
     plain = np.empty((len(offsets), padded), np.float32)
-    places, known = np.empty(len(offsets), np.int64), np.zeros(padded, np.float32)
+    indices, known = np.empty(len(offsets), np.int64), np.zeros(padded, np.float32)
+    largest = np.zeros(LANES, np.float32)
     for front in range(-2 * radius, height + radius * steps + ROWS - 1):
         row = front & mask
         if front < height + radius:
@@ -413,13 +460,13 @@ def propagate_image_backward(
         if 0 <= front < height:
             _weigh(
                 gates, maps, sparse, offsets, positive, keep_sparse, front, width,
-                weights, scale, row, constant, places, known,
+                weights, scale, row, constant, indices, known, largest,
             )  # fmt: skip
         i = front - radius
         if 0 <= i < height:
-            _find(places, offsets, 0, i, mask, scale.shape[1], MARGIN)
+            _find(indices, offsets, 0, i, mask, scale.shape[1], MARGIN)
             gate = _row(gates, i) + MARGIN
-            _weigh_row_backward(gates, gate, scale, places, positive, back, _row(back, i))
+            _weigh_row_backward(gates, gate, scale, indices, positive, back, _row(back, i))
         if front % ROWS:
             continue
         _advance(maps, weights, constant, offsets, front, steps - 1, height)
@@ -434,6 +481,7 @@ def propagate_image_backward(
                 plain, scale[row, MARGIN : MARGIN + width], grad_weights, grad_constant,
                 grads[row, steps, :, MARGIN : MARGIN + width], grad_guidance, grad_coarse,
             )  # fmt: skip
+    return _trusted(largest)
 
 
 @_compiled
@@ -451,14 +499,14 @@ def _collect(maps, grads, offsets, i, grad_weights, grad_constant):
     """The gradients of row i's weights (K, WIDTH) and of its constant (C, WIDTH)."""
     ring, slots, channels, stride = maps.shape
     mask, line, width = ring - 1, slots * channels * stride, grad_weights.shape[1]
-    places = np.empty(8, np.int64)
+    indices = np.empty(8, np.int64)
     grad_weights[:] = 0
     for c in range(channels):
         slot = c * stride + MARGIN
         grad = (i & mask) * line + (slots - 2) * channels * stride + slot
         for k in range(0, len(offsets), 8):
-            _find(places, offsets, k, i, mask, line, slot)
+            _find(indices, offsets, k, i, mask, line, slot)
             _collect_row(
                 grad_weights, k * width, grad_constant, c * width, width,
-                grads, grad, maps, channels * stride, slots - 1, places,
+                grads, grad, maps, channels * stride, slots - 1, indices,
             )  # fmt: skip

@@ -1,7 +1,7 @@
 """Sixteen float32 at once, for functions that numba compiles; LLVM splits them on narrower CPUs.
 
 Numba leaves it to LLVM to find loops that vector instructions can run, and LLVM gives up where
-many arrays might overlap. Here the instructions are written down. A place is the number of values
+many arrays might overlap. Here the instructions are written down. An index is the number of values
 before it in a C-contiguous float32 array; nothing checks it.
 
 Numba's cache does not look into this file: after a change here, `numba_kernels.py` must change too.
@@ -32,14 +32,14 @@ class _VectorModel(models.PrimitiveModel):
 _vector = _Vector()
 
 
-def _pointer(context, builder, kind, array, place):
+def _pointer(context, builder, kind, array, index):
     data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [place]), _VALUES.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), _VALUES.as_pointer())
 
 
 @intrinsic
-def load(typing, array, place):
-    """Values `place` .. `place` + 15 of an array."""
+def load(typing, array, index):
+    """Values `index` .. `index` + 15 of an array."""
 
     def generate(context, builder, signature, args):
         return builder.load(_pointer(context, builder, signature.args[0], *args), align=4)
@@ -48,8 +48,8 @@ def load(typing, array, place):
 
 
 @intrinsic
-def store(typing, array, place, value):
-    """Write values `place` .. `place` + 15 of an array."""
+def store(typing, array, index, value):
+    """Write values `index` .. `index` + 15 of an array."""
 
     def generate(context, builder, signature, args):
         into = _pointer(context, builder, signature.args[0], *args[:2])
@@ -60,7 +60,7 @@ def store(typing, array, place, value):
 
 
 @intrinsic
-def prefetch(typing, array, place):
+def prefetch(typing, array, index):
     """Ask for the cache line of one value; it may lie outside of the array."""
 
     def generate(context, builder, signature, args):
@@ -77,102 +77,80 @@ def prefetch(typing, array, place):
     return types.void(array, types.intp), generate
 
 
-@intrinsic
-def multiply_add(typing, a, b, c):
+def _operation(build):
+    """Return what numba compiles to the vector that `build(builder, *vectors)` makes of others."""
+
+    def define(typing, *vectors):
+        def generate(context, builder, signature, args):
+            return build(builder, *args)
+
+        return _vector(*vectors), generate
+
+    define.__name__, define.__doc__ = build.__name__, build.__doc__
+    return intrinsic(define)
+
+
+def _constant(value):
+    return ir.Constant(_VALUES, [value] * LANES)
+
+
+def _size_bits(builder, a):
+    """The bits of |a| as integers, which are in the order of the numbers, NaN last."""
+    bits = ir.VectorType(ir.IntType(32), LANES)
+    return builder.and_(builder.bitcast(a, bits), ir.Constant(bits, [2**31 - 1] * LANES))
+
+
+add, subtract, multiply = map(_operation, (ir.IRBuilder.fadd, ir.IRBuilder.fsub, ir.IRBuilder.fmul))
+
+
+@_operation
+def multiply_add(builder, a, b, c):
     """a b + c."""
-
-    def generate(context, builder, signature, args):
-        product = builder.fmul(args[0], args[1], flags=_FUSED)
-        return builder.fadd(product, args[2], flags=_FUSED)
-
-    return _vector(a, b, c), generate
+    return builder.fadd(builder.fmul(a, b, flags=_FUSED), c, flags=_FUSED)
 
 
-@intrinsic
-def multiply(typing, a, b):
-    """a b."""
-
-    def generate(context, builder, signature, args):
-        return builder.fmul(*args)
-
-    return _vector(a, b), generate
-
-
-@intrinsic
-def add(typing, a, b):
-    """a + b."""
-
-    def generate(context, builder, signature, args):
-        return builder.fadd(*args)
-
-    return _vector(a, b), generate
-
-
-@intrinsic
-def subtract(typing, a, b):
-    """a - b."""
-
-    def generate(context, builder, signature, args):
-        return builder.fsub(*args)
-
-    return _vector(a, b), generate
-
-
-@intrinsic
-def absolute(typing, a):
+@_operation
+def absolute(builder, a):
     """|a|."""
-
-    def generate(context, builder, signature, args):
-        bits = ir.VectorType(ir.IntType(32), LANES)
-        size = builder.and_(builder.bitcast(args[0], bits), ir.Constant(bits, [2**31 - 1] * LANES))
-        return builder.bitcast(size, _VALUES)
-
-    return _vector(a), generate
+    return builder.bitcast(_size_bits(builder, a), _VALUES)
 
 
-@intrinsic
-def reciprocal(typing, a):
+@_operation
+def larger(builder, a, b):
+    """The larger of |a| and |b|, where NaN is larger than infinity."""
+    a, b = _size_bits(builder, a), _size_bits(builder, b)
+    return builder.bitcast(builder.select(builder.icmp_unsigned(">", a, b), a, b), _VALUES)
+
+
+@_operation
+def reciprocal(builder, a):
     """1 / a, and 1 where a is 0."""
-
-    def generate(context, builder, signature, args):
-        ones = ir.Constant(_VALUES, [1.0] * LANES)
-        nothing = builder.fcmp_ordered("==", args[0], ir.Constant(_VALUES, [0.0] * LANES))
-        return builder.fdiv(ones, builder.select(nothing, ones, args[0]))
-
-    return _vector(a), generate
+    nothing = builder.fcmp_ordered("==", a, _constant(0.0))
+    return builder.fdiv(_constant(1.0), builder.select(nothing, _constant(1.0), a))
 
 
-@intrinsic
-def where_positive(typing, test, a, b):
+@_operation
+def where_positive(builder, test, a, b):
     """a where test > 0, else b."""
-
-    def generate(context, builder, signature, args):
-        positive = builder.fcmp_ordered(">", args[0], ir.Constant(_VALUES, [0.0] * LANES))
-        return builder.select(positive, args[1], args[2])
-
-    return _vector(test, a, b), generate
+    return builder.select(builder.fcmp_ordered(">", test, _constant(0.0)), a, b)
 
 
-@intrinsic
-def before(typing, a, b):
-    """The last value of a, then the first fifteen of b: each place of b, one to the left."""
-    return _vector(a, b), _joined(range(LANES - 1, 2 * LANES - 1))
+@_operation
+def before(builder, a, b):
+    """The last value of a, then the first fifteen of b: each value of b, one to the left."""
+    return _joined(builder, a, b, range(LANES - 1, 2 * LANES - 1))
 
 
-@intrinsic
-def after(typing, a, b):
-    """The last fifteen values of a, then the first of b: each place of a, one to the right."""
-    return _vector(a, b), _joined(range(1, LANES + 1))
+@_operation
+def after(builder, a, b):
+    """The last fifteen values of a, then the first of b: each value of a, one to the right."""
+    return _joined(builder, a, b, range(1, LANES + 1))
 
 
-def _joined(places):
+def _joined(builder, a, b, chosen):
     """A choice of sixteen of the 32 values of two vectors."""
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(places))
-
-    def generate(context, builder, signature, args):
-        return builder.shuffle_vector(*args, mask)
-
-    return generate
+    indices = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(chosen))
+    return builder.shuffle_vector(a, b, indices)
 
 
 @intrinsic
@@ -183,7 +161,7 @@ def splat(typing, number):
         first = builder.insert_element(
             ir.Constant(_VALUES, ir.Undefined), args[0], ir.IntType(32)(0)
         )
-        places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(first, ir.Constant(_VALUES, ir.Undefined), places)
+        positions = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return builder.shuffle_vector(first, ir.Constant(_VALUES, ir.Undefined), positions)
 
     return _vector(types.float32), generate

@@ -1,11 +1,7 @@
 """The propagation for float32 on an NVIDIA GPU, as three Triton kernels.
 
-`_prepare` normalises the weights once, with the sparse rule folded in, and pads the first map.
-`_advance` runs one step or several in a launch. A program owns a tile and computes it with a
-margin, of which every step but the last uses up a ring; its weights stay in registers meanwhile.
-Registers cannot be read at an offset, so between two steps the tile goes through a piece of memory
-of the program's own, which a barrier makes visible to all its threads and which is small enough to
-stay in cache. Backward runs the same kernel: the gradient's recursion
+`_prepare` normalises the weights once, and pads the first map. `_advance` runs one step, a program
+on one tile. Backward runs the same kernel: the gradient's recursion
 
     g_t(p) = sum_k w_k(p - o_k) g_{t+1}(p - o_k)
 
@@ -16,76 +12,66 @@ shapes alone, so both directions can be captured in a CUDA graph.
 
 Shapes: guidance (B, K, H, W); coarse and refined depth and gradients (B, C, H, W); sparse depth
 (B, 1, H, W), 0 = no measurement; states (T, B, C, H + 2r, W + 2r), the depth maps d_0..d_{T-1} in
-a border of zeros. In the kernels (i, j) is a place in the image; its border has i or j below 0 or
+a border of zeros. In the kernels (i, j) is a pixel of the image; its border has i or j below 0 or
 from H or W on. Tensors of a program are (SLOTS, pixels...), with K rounded up to a power of two.
 """
 
 import functools
 import os
 import warnings
-from types import SimpleNamespace
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton, tl = None, SimpleNamespace(constexpr=int)
+from cspn.backends import Inputs
 
-HAS_TRITON = triton is not None
 # Triton reads the same variable: its kernels then run on CPU tensors, for tests without a GPU.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-# Steps of a 3x3 neighbourhood in one launch; larger ones lose too much to the margin and take 1.
-# 4 moves a third of the memory, but its hand-over between threads has only been checked by
-# Triton's interpreter, which runs no two of them at once: it waits for its test on a GPU.
-STEPS_PER_LAUNCH = 1
+# The weights of a measured pixel, which depends on no neighbour: others have a size of at most 1.
+MEASURED = tl.constexpr(2.0)
 VALUES = 16384  # weights held by a program of _advance: 32 x 64 pixels for 3x3
 WARPS = 8  # 32 threads each
 
 
-def covers(*tensors: Tensor | None) -> bool:
-    """True where this file serves: Triton works and all tensors are float32 on one NVIDIA GPU."""
+def why_not(direction: str, *tensors: Tensor | None) -> str:
+    """Return why the kernels cannot run on these tensors, "" where they can."""
     present = [t for t in tensors if t is not None]
     device = present[0].device
-    if not HAS_TRITON or any(
-        t.device != device or t.dtype != torch.float32 or t.numel() == 0 for t in present
-    ):
-        return False
-    if device.type == "cpu":
-        return INTERPRETED
-    # The hand-over between steps rests on NVIDIA's barrier, which orders global memory too.
-    return device.type == "cuda" and torch.version.hip is None and _works(device)
+    if any(t.device != device or t.dtype != torch.float32 or t.numel() == 0 for t in present):
+        return "Triton's kernels are for float32 on one GPU, and at least one pixel"
+    if device.type == "cpu" and INTERPRETED:
+        return ""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return f"Triton's kernels are for an NVIDIA GPU, not for {device}"
+    return _failure(device)
 
 
 @functools.cache
-def _works(device: torch.device) -> bool:
-    """Whether Triton can build and start kernels: it needs a C compiler and a recent GPU."""
+def _failure(device: torch.device) -> str:
+    """Return how Triton fails to build or start kernels, "" where it works; warn once.
+
+    It needs a C compiler and a recent GPU.
+    """
     try:
         pixel = torch.ones(1, 1, 1, 1, device=device)
-        gates = pixel.expand(1, 8, 1, 1)
-        propagate_images(gates, pixel, pixel, 2, "8sum", "coarse")
-        propagate_images_backward(pixel, gates, pixel, pixel, 2, "8sum", "coarse")
-        torch.cuda.synchronize(device)  # what fails there is told here
+        inputs = Inputs(pixel.expand(1, 8, 1, 1), pixel, pixel, 2, "8sum", "coarse")
+        forward(inputs)
+        backward(pixel, inputs)
+        torch.cuda.synchronize(device)  # what fails there is raised here
     except torch.OutOfMemoryError:
-        raise  # says nothing about the next call
+        raise  # means nothing for the next call
     except Exception as error:
         warnings.warn(f"propagating without Triton, which fails on {device}: {error}", stacklevel=2)
-        return False
-    return True
+        return f"Triton fails on {device}: {error}"
+    return ""
 
 
-def propagate_images(
-    guidance: Tensor,
-    coarse: Tensor,
-    sparse: Tensor | None,
-    steps: int,
-    norm_type: str,
-    anchor: str,
-) -> Tensor:
-    """Propagate a batch: (B, K, H, W), (B, C, H, W), (B, 1, H, W) -> (B, C, H, W)."""
+def forward(inputs: Inputs) -> Tensor:
+    """Return the refined depth (B, C, H, W)."""
+    guidance, coarse, sparse, steps, norm_type, anchor = inputs
     guidance, coarse = guidance.contiguous(), coarse.contiguous()
     weights, constant = torch.empty_like(guidance), torch.empty_like(coarse)
     refined, maps = torch.empty_like(coarse), _padded_maps(guidance, coarse, 2)  # they take turns
@@ -95,16 +81,9 @@ def propagate_images(
     return refined
 
 
-def propagate_images_backward(
-    grad_refined: Tensor,
-    guidance: Tensor,
-    coarse: Tensor,
-    sparse: Tensor | None,
-    steps: int,
-    norm_type: str,
-    anchor: str,
-) -> tuple[Tensor, Tensor]:
-    """Gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
+def backward(grad_refined: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Return the gradients to guidance (B, K, H, W) and coarse depth (B, C, H, W)."""
+    guidance, coarse, sparse, steps, norm_type, anchor = inputs
     guidance, coarse = guidance.contiguous(), coarse.contiguous()
     states = _padded_maps(guidance, coarse, steps)  # d_0..d_{T-1}, computed again
     _, batch, channels, *padded = states.shape
@@ -130,7 +109,7 @@ def propagate_images_backward(
 
 
 def _padded_maps(guidance: Tensor, coarse: Tensor, count: int) -> Tensor:
-    """Room for depth maps in their borders, (count, B, C, H + 2r, W + 2r)."""
+    """Return memory for depth maps in their borders, (count, B, C, H + 2r, W + 2r)."""
     border = 2 * _options(guidance, WARPS)["R"]
     *lead, height, width = coarse.shape
     return coarse.new_empty(count, *lead, height + border, width + border)
@@ -164,68 +143,54 @@ def _start_steps(maps, last_map, weights, constant, steps: int, keep: bool) -> N
     """
     _, batch, channels, *padded = maps.shape
     options = _options(weights, 2 * WARPS)  # registers for four pixels' weights to a thread
-    limit = STEPS_PER_LAUNCH if options["K"] == 8 else 1
     tile = (VALUES // 64 // options["SLOTS"], 64)
-    scratch = maps
-    for launch, t in enumerate(range(0, steps, limit)):
-        together = min(limit, steps - t)
-        margins = 2 * options["R"] * (together - 1)
-        step_h, step_w = tile[0] - margins, tile[1] - margins
-        down, across = triton.cdiv(padded[0], step_h), triton.cdiv(padded[1], step_w)
-        programs = down * across * batch * channels
-        if launch == 0 and together > 1:  # the first launch has the most tiles
-            scratch = maps.new_empty(programs * 2 * tile[0] * tile[1] + 1)
-        source, target = (t, t + 1) if keep else (launch % 2, (launch + 1) % 2)
-        _advance[(programs,)](
-            maps[source], maps[min(target, len(maps) - 1)],
-            maps if last_map is None else last_map, weights,
-            weights if constant is None else constant, scratch, maps.stride(0), channels,
-            *weights.shape[2:], down * across, across, step_h, step_w, STEPS=together, KEEP=keep,
-            LAST=last_map is not None and t + together == steps, BACKWARD=constant is None,
+    down, across = triton.cdiv(padded[0], tile[0]), triton.cdiv(padded[1], tile[1])
+    for t in range(steps):
+        source, target = (t, t + 1) if keep else (t % 2, (t + 1) % 2)
+        last = last_map is not None and t == steps - 1
+        _advance[(down * across * batch * channels,)](
+            maps[source], last_map if last else maps[target], weights,
+            weights if constant is None else constant, channels, *weights.shape[2:],
+            down * across, across, LAST=last, BACKWARD=constant is None,
             TILE_H=tile[0], TILE_W=tile[1], **options,
         )  # fmt: skip
 
 
-def _kernel(function):
-    """Triton's compilation where it is installed."""
-    return triton.jit(function) if HAS_TRITON else function
-
-
-@_kernel
+@triton.jit
 def _neighbours(K: tl.constexpr, SLOTS: tl.constexpr):
     """k, dy and dx of the neighbours, (SLOTS,) each; slots from K on are padding."""
     side: tl.constexpr = 3 if K == 8 else (5 if K == 24 else 7)
     k = tl.arange(0, SLOTS)
-    place = k + tl.where(k >= K // 2, 1, 0)  # the centre is left out
-    return k, side // 2 - place // side, side // 2 - place % side
+    index = k + tl.where(k >= K // 2, 1, 0)  # the centre is left out
+    return k, side // 2 - index // side, side // 2 - index % side
 
 
-@_kernel
+@triton.jit
 def _inside(i, j, height, width):
     return (i >= 0) & (i < height) & (j >= 0) & (j < width)
 
 
-@_kernel
+@triton.jit
 def _at(field, i, j, height, width, mask):
     """field(i, j), 0 outside and where the mask is off."""
     return tl.load(field + i * width + j, mask & _inside(i, j, height, width), other=0.0)
 
 
-@_kernel
+@triton.jit
 def _sign(value):
     return tl.where(value > 0, 1.0, 0.0) - tl.where(value < 0, 1.0, 0.0)
 
 
-@_kernel
-def _place(blocks, width, R: tl.constexpr, BLOCK: tl.constexpr):
-    """Image number, place in the padded map, and (i, j) of a program's pixels, (1, BLOCK)."""
+@triton.jit
+def _pixels(blocks, width, R: tl.constexpr, BLOCK: tl.constexpr):
+    """Image number, index in the padded map, and (i, j) of a program's pixels, (1, BLOCK)."""
     program = tl.program_id(0)
-    place = (program % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
+    index = (program % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
     padded = width + 2 * R
-    return (program // blocks).to(tl.int64), place, place // padded - R, place % padded - R
+    return (program // blocks).to(tl.int64), index, index // padded - R, index % padded - R
 
 
-@_kernel
+@triton.jit
 def _weights(guidance, sparse, image, i, j, height, width, K: tl.constexpr, SLOTS: tl.constexpr,
              POSITIVE: tl.constexpr, HAS_SPARSE: tl.constexpr):  # fmt: skip
     """Raw gates g_k(p + o_k) and weights before the sparse rule, (SLOTS, BLOCK); the sum of |g|,
@@ -243,14 +208,14 @@ def _weights(guidance, sparse, image, i, j, height, width, K: tl.constexpr, SLOT
     return raw, weights, total, 1 - tl.sum(weights, 0)[None, :], measurement
 
 
-@_kernel
+@triton.jit
 def _prepare(
     guidance, start, sparse, weights, constant, padded, channels, height, width, blocks,
     K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr, HAS_SPARSE: tl.constexpr,
     POSITIVE: tl.constexpr, KEEP_SPARSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Weights and constant with the sparse rule folded in, and `start` padded with zeros."""
-    image, place, i, j = _place(blocks, width, R, BLOCK)
+    """Weights, MEASURED or not, the constant with the sparse rule folded in, and `start` padded."""
+    image, index, i, j = _pixels(blocks, width, R, BLOCK)
     inside = _inside(i, j, height, width)
     plane, padded_plane = height * width, (height + 2 * R) * (width + 2 * R)
     here = i * width + j
@@ -260,69 +225,52 @@ def _prepare(
     measured = measurement > 0
     k = tl.arange(0, SLOTS)[:, None]
     into = weights + image * K * plane + k * plane + here
-    tl.store(into, tl.where(measured, 0.0, affinity), inside & (k < K))
+    tl.store(into, tl.where(measured, MEASURED, affinity), inside & (k < K))
     for c in range(channels):
         number = image * channels + c
         value = tl.load(start + number * plane + here, inside, other=0.0)
-        tl.store(padded + number * padded_plane + place, value, place < padded_plane)
+        tl.store(padded + number * padded_plane + index, value, index < padded_plane)
         term = tl.where(measured, measurement if KEEP_SPARSE else value, centre * value)
         tl.store(constant + number * plane + here, term, inside)
 
 
-@_kernel
+@triton.jit
 def _advance(
-    source, target, last_map, weights, constant, scratch, map_stride, channels, height, width,
-    tiles, tiles_across, step_h, step_w, K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr,
-    STEPS: tl.constexpr, KEEP: tl.constexpr, LAST: tl.constexpr, BACKWARD: tl.constexpr,
-    TILE_H: tl.constexpr, TILE_W: tl.constexpr,
+    source, target, weights, constant, channels, height, width, tiles, tiles_across,
+    K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr, LAST: tl.constexpr,
+    BACKWARD: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """STEPS steps from the padded map `source`, on one tile of one of the B * C maps.
-
-    All of them are written, from `target` on, with KEEP, else only the last; with LAST that one
-    goes to `last_map`, which has no border.
-    """
-    program = tl.program_id(0).to(tl.int64)
-    number, tile = program // tiles, tl.program_id(0) % tiles
-    margin: tl.constexpr = R * (STEPS - 1)
-    row, column = tl.arange(0, TILE_H)[None, :, None], tl.arange(0, TILE_W)[None, None, :]
-    i = tile // tiles_across * step_h - margin - R + row
-    j = tile % tiles_across * step_w - margin - R + column
+    """One step from the padded map `source` to `target`, which has no border with LAST, on one
+    tile of one of the B * C maps."""
+    program = tl.program_id(0)
+    number, tile = (program // tiles).to(tl.int64), program % tiles
+    i = tile // tiles_across * TILE_H - R + tl.arange(0, TILE_H)[None, :, None]
+    j = tile % tiles_across * TILE_W - R + tl.arange(0, TILE_W)[None, None, :]
     inside = _inside(i, j, height, width)
-    own = _inside(row - margin, column - margin, step_h, step_w)
-    own = own & (i < height + R) & (j < width + R)
     plane, padded_plane = height * width, (height + 2 * R) * (width + 2 * R)
 
     k, dy, dx = _neighbours(K, SLOTS)
     k, dy, dx = k[:, None, None], dy[:, None, None], dx[:, None, None]
+    field = source + number * padded_plane
+    d = _at(field, i + R + dy, j + R + dx, height + 2 * R, width + 2 * R, k < K)
     field = weights + number // channels * K * plane
     if BACKWARD:  # w_k(p - o_k) belongs to g(p - o_k), which is the neighbour K - 1 - k of p
         w = _at(field + (K - 1 - k) * plane, i + dy, j + dx, height, width, k < K)
-        term = tl.zeros([1, TILE_H, TILE_W], tl.float32)
+        value = tl.sum(tl.where(w == MEASURED, 0.0, w * d), 0)[None, :, :]
     else:
         w = _at(field + k * plane, i, j, height, width, k < K)
-        term = tl.load(constant + number * plane + i * width + j, inside, other=0.0)
-
-    field = source + number * padded_plane
-    d = _at(field, i + R + dy, j + R + dx, height + 2 * R, width + 2 * R, k < K)
-    for s in tl.static_range(STEPS):
-        value = tl.where(inside, term + tl.sum(w * d, 0)[None, :, :], 0.0)
-        if LAST and s == STEPS - 1:
-            tl.store(last_map + number * plane + i * width + j, value, own & inside)
-        elif KEEP or s == STEPS - 1:
-            into = target + number * padded_plane + (i + R) * (width + 2 * R) + j + R
-            if KEEP:
-                into += s * map_stride
-            tl.store(into, value, own)
-        if s < STEPS - 1:
-            # Two pieces take turns, so one barrier a step is enough. They begin off the alignment:
-            # vector stores would make the compiler lay out the tile differently from the loads.
-            mine = scratch + 1 + (program * 2 + s % 2) * (TILE_H * TILE_W)
-            tl.store(mine + row * TILE_W + column, value)
-            tl.debug_barrier()
-            d = _at(mine, row + dy, column + dx, TILE_H, TILE_W, k < K)
+        value = tl.load(constant + number * plane + i * width + j, inside, other=0.0)
+        measured = tl.max(w, 0)[None, :, :] == MEASURED
+        value += tl.where(measured, 0.0, tl.sum(w * d, 0)[None, :, :])
+    value = tl.where(inside, value, 0.0)
+    if LAST:
+        tl.store(target + number * plane + i * width + j, value, inside)
+    else:
+        into = target + number * padded_plane + (i + R) * (width + 2 * R) + j + R
+        tl.store(into, value, (i < height + R) & (j < width + R))
 
 
-@_kernel
+@triton.jit
 def _finish(
     guidance, coarse, sparse, states, grads, grad_guidance, grad_coarse, steps, batch, channels,
     height, width, blocks, K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr,
@@ -330,7 +278,7 @@ def _finish(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """From d_0..d_{T-1} and g_T..g_1 to the gradients; grad_coarse holds g_0 and is completed."""
-    image, place, i, j = _place(blocks, width, R, BLOCK)
+    image, index, i, j = _pixels(blocks, width, R, BLOCK)
     inside = _inside(i, j, height, width)
     plane, padded_plane = height * width, (height + 2 * R) * (width + 2 * R)
     here = i * width + j
@@ -348,20 +296,20 @@ def _finish(
         grad_constant = tl.zeros([1, BLOCK], tl.float32)
         for t in range(steps):
             opposite = (steps - 1 - t) * batch * channels + number
-            grad = tl.load(grads + opposite * padded_plane + place, inside, other=0.0)
+            grad = tl.load(grads + opposite * padded_plane + index, inside, other=0.0)
             field = states + (t * batch * channels + number) * padded_plane
             depth = _at(field, i + R + dy, j + R + dx, height + 2 * R, width + 2 * R, k < K)
             grad_weights += grad * depth
             grad_constant += grad
         into = grad_coarse + number * plane + here
-        share = tl.where(free, centre, 0.0 if KEEP_SPARSE else 1.0)
-        tl.store(into, tl.load(into, inside, other=0.0) + grad_constant * share, inside)
+        kept = tl.where(free, centre, 0.0 if KEEP_SPARSE else 1.0)
+        tl.store(into, tl.load(into, inside, other=0.0) + grad_constant * kept, inside)
         from_centre += grad_constant * tl.load(coarse + number * plane + here, inside, other=0.0)
 
     # To the gates: w_k = q_k / sum_j |q_j|, with q = |g| or g, and |.| has the gradient 0 at 0.
     grad_weights = tl.where(free, grad_weights - from_centre, 0.0)
-    shared = tl.sum(grad_weights * weights, 0)[None, :]
-    grad_gates = (grad_weights - _sign(weights) * shared) / total
+    common = tl.sum(grad_weights * weights, 0)[None, :]
+    grad_gates = (grad_weights - _sign(weights) * common) / total
     if POSITIVE:
         grad_gates *= _sign(raw)
     # Each gate is written once: by the pixel, perhaps one of the border, that reads it.
