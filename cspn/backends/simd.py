@@ -7,6 +7,8 @@ before it in a C-contiguous float32 array; nothing checks it.
 Numba's cache does not look into this file: after a change here, `numba_kernels.py` must change too.
 """
 
+import functools
+
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
@@ -80,13 +82,13 @@ def prefetch(typing, array, index):
 def _operation(build):
     """Return what numba compiles to the vector that `build(builder, *vectors)` makes of others."""
 
+    @functools.wraps(build)  # numba reads the number of arguments there
     def define(typing, *vectors):
         def generate(context, builder, signature, args):
             return build(builder, *args)
 
         return _vector(*vectors), generate
 
-    define.__name__, define.__doc__ = build.__name__, build.__doc__
     return intrinsic(define)
 
 
@@ -100,7 +102,9 @@ def _size_bits(builder, a):
     return builder.and_(builder.bitcast(a, bits), ir.Constant(bits, [2**31 - 1] * LANES))
 
 
-add, subtract, multiply = map(_operation, (ir.IRBuilder.fadd, ir.IRBuilder.fsub, ir.IRBuilder.fmul))
+add = _operation(lambda builder, a, b: builder.fadd(a, b))
+subtract = _operation(lambda builder, a, b: builder.fsub(a, b))
+multiply = _operation(lambda builder, a, b: builder.fmul(a, b))
 
 
 @_operation
