@@ -362,7 +362,7 @@ def last(values):
     return values[-1] + 1
 
 assert (first(np.arange(3)), last(np.arange(3))) == (1, 3)
-print(first.stats.cache_hits)
+print(sum(first.stats.cache_hits.values()))
 """
 
 
