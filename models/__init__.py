@@ -1,7 +1,7 @@
 """The depth-completion networks: ResNet encoder, up-projection decoder, CSPN refinement."""
 
 from models.imagenet_weights import PretrainedError
-from models.network import ARCHITECTURES, REFINEMENTS, DepthCompletionNet, build_model
+from models.network import ARCHITECTURES, DEPTH_INPUTS, REFINEMENTS, DepthCompletionNet, build_model
 from models.packed_weights import packed_weights
 from models.released_weights import (
     convert_released_state_dict,
@@ -13,6 +13,7 @@ from models.unpool import UNPOOLS
 
 __all__ = [
     "ARCHITECTURES",
+    "DEPTH_INPUTS",
     "REFINEMENTS",
     "UNPOOLS",
     "DepthCompletionNet",

@@ -53,9 +53,17 @@ class Decoder(nn.Module):
         in_channels: channels of the bottleneck.
         guidance_channels: 8 for a 3x3 CSPN; 0 leaves the guidance head out.
         unpool: see `UnpoolConv`.
+        estimates_error: adds the head `error_head`.
     """
 
-    def __init__(self, arch: str, in_channels: int, guidance_channels: int, unpool: str):
+    def __init__(
+        self,
+        arch: str,
+        in_channels: int,
+        guidance_channels: int,
+        unpool: str,
+        estimates_error: bool = False,
+    ):
         super().__init__()
         # Deviation: blocks are cropped to the size of the encoder stage they mirror, but the
         # community's KITTI network computes block 1 on every column its unpooling makes (58 at
@@ -69,6 +77,9 @@ class Decoder(nn.Module):
         self.up4 = UpProjection(c3, c4, s4, unpool)
         # Both heads read the same map: channel 0 is the coarse depth, the rest the guidance.
         self.heads = UnpoolConv(c4, 1 + guidance_channels, kernel_size=3, unpool=unpool)
+        self.error_head = (
+            UnpoolConv(c4, 1, kernel_size=3, unpool=unpool) if estimates_error else None
+        )
 
     def forward(
         self,
@@ -76,11 +87,12 @@ class Decoder(nn.Module):
         skips: dict[str, Tensor],
         deep_size: tuple[int, int],
         size: tuple[int, int],
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Decode to `size`, `deep_size` being that of layer3's output.
 
         Returns:
-            Coarse depth (B, 1, H, W) in metres and raw guidance (B, K, H, W).
+            Coarse depth (B, 1, H, W) in metres, raw guidance (B, K, H, W), and what `error_head`
+            says (B, 1, H, W), None without it.
         """
         if self.keeps_first_columns:
             deep_size = (deep_size[0], 2 * bottleneck.shape[-1])
@@ -89,9 +101,12 @@ class Decoder(nn.Module):
             x = block(x, tuple(skips[name].shape[-2:]), skips[name])
         # Metres stay in float32: bfloat16 holds 2-3 cm at 5 m.
         with torch.autocast(device_type=x.device.type, enabled=False):
-            out = self.heads(x.to(self.heads.weight.dtype), size)
+            x = x.to(self.heads.weight.dtype)
+            out = self.heads(x, size)
+            error = self.error_head(x, size) if self.error_head is not None else None
         # Not slices, whose gradients would each be as large as both together.
-        return out.split((1, out.shape[1] - 1), dim=1)
+        depth, guidance = out.split((1, out.shape[1] - 1), dim=1)
+        return depth, guidance, error
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:

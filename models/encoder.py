@@ -10,15 +10,15 @@ ENCODER_CHANNELS = {"resnet18": 512, "resnet50": 2048}
 class Encoder(nn.Module):
     """conv1_1, bn1, relu, maxpool, layer1..4, conv2, bn2: the release's encoder and its names.
 
-    Deviation: `bn2` is not followed by a relu, as in the release; conv1_1 has four input channels
-    and is never loaded from ImageNet.
+    Deviation: `bn2` is not followed by a relu, as in the release; conv1_1 has other input channels
+    than an image (RGB and sparse depth: 4) and is never loaded from ImageNet.
     """
 
-    def __init__(self, arch: str):
+    def __init__(self, arch: str, in_channels: int = 4):
         super().__init__()
         resnet = torchvision.models.get_model(arch, weights=None)
         channels = ENCODER_CHANNELS[arch]
-        self.conv1_1 = nn.Conv2d(4, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1_1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = resnet.bn1
         self.relu = resnet.relu
         self.maxpool = resnet.maxpool
@@ -31,15 +31,15 @@ class Encoder(nn.Module):
         for conv in (self.conv1_1, self.conv2):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, rgbd: Tensor) -> tuple[Tensor, dict[str, Tensor], tuple[int, int]]:
-        """Encode (B, 4, H, W).
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], tuple[int, int]]:
+        """Encode (B, in_channels, H, W).
 
         Returns:
             The bottleneck (B, C, H/32, W/32); the skips "skip4" (H/2, before bn1 and relu),
             "skip3" (layer1, H/4) and "skip2" (layer2, H/8); and the (height, width) of layer3's
             output (H/16). All sizes round up.
         """
-        skip4 = self.conv1_1(rgbd)
+        skip4 = self.conv1_1(x)
         skip3 = self.layer1(self.maxpool(self.relu(self.bn1(skip4))))
         skip2 = self.layer2(skip3)
         deep = self.layer3(skip2)

@@ -1,56 +1,128 @@
 """RGB and sparse depth in, dense depth out: encoder -> decoder -> CSPN (section 3.3, figure 3).
 
 B batch, H W image. Any H and W from 32 up; the decoder's sizes follow the skips.
+
+What the encoder sees beside RGB is `depth_input`:
+    "sparse" (published): the sparse depth as a channel; the network regresses metres.
+    "filled": the sparse depth filled in (`models.fill`), its weight at the measurements, the
+        correction and the distance to the measurements, all without a unit. The coarse depth is
+        filled depth + s * head, s the mean measurement, so the result scales with the unit. It can
+        also estimate its own error, as the scale b of a Laplace distribution per pixel.
 """
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
 from cspn import CSPN
 from models.decoder import Decoder
 from models.encoder import ENCODER_CHANNELS, Encoder
+from models.fill import LEVELS, Filled, fill_depth
 from models.imagenet_weights import load_imagenet_encoder
 from models.spn import SPN
 
 ARCHITECTURES = tuple(ENCODER_CHANNELS)
 REFINEMENTS = ("cspn", "spn", "none")
+DEPTH_INPUTS = ("sparse", "filled")
+INPUT_CHANNELS = {"sparse": 4, "filled": 7}
 MIN_SIZE = 32
+# Before training, the error is taken to be e^-3 = 5 % of the mean depth; and its logarithm's range.
+LOG_ERROR, LOG_ERROR_RANGE = -3.0, (-9.0, 2.0)
+
+
+class Estimate(NamedTuple):
+    """What the UNet says before the refinement.
+
+    coarse_depth: (B, 1, H, W) metres. guidance: raw (B, K, H, W), K = 0 without a refinement.
+    error: (B, 1, H, W) expected absolute error of the refined depth in metres, None where the
+        network does not estimate it.
+    """
+
+    coarse_depth: Tensor
+    guidance: Tensor
+    error: Tensor | None
 
 
 class DepthCompletionNet(nn.Module):
     """The UNet, refined by `refinement` where one is given. Build it with `build_model`."""
 
-    def __init__(self, arch: str, refinement: CSPN | SPN | None, unpool: str = "fused"):
+    def __init__(
+        self,
+        arch: str,
+        refinement: CSPN | SPN | None,
+        unpool: str = "fused",
+        depth_input: str = "sparse",
+        confidence: bool = False,
+    ):
         super().__init__()
         self.arch = arch
-        self.encoder = Encoder(arch)
+        self.depth_input = depth_input
+        self.encoder = Encoder(arch, INPUT_CHANNELS[depth_input])
         guidance_channels = refinement.guidance_channels if refinement is not None else 0
-        self.decoder = Decoder(arch, ENCODER_CHANNELS[arch], guidance_channels, unpool)
+        self.decoder = Decoder(
+            arch, ENCODER_CHANNELS[arch], guidance_channels, unpool, estimates_error=confidence
+        )
+        if depth_input == "filled":
+            nn.init.zeros_(
+                self.decoder.heads.weight.data[:, 0]
+            )  # training starts from the filled depth
         self.refinement = refinement
 
-    def forward(self, rgbd: Tensor) -> Tensor:
+    @property
+    def estimates_error(self) -> bool:
+        """Whether the network estimates its own error (`build_model(confidence=True)`)."""
+        return self.decoder.error_head is not None
+
+    def forward(
+        self, rgbd: Tensor, *, with_error: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         """(B, 4, H, W): encoded RGB and sparse depth in metres, 0 = no measurement.
 
         Returns:
-            (B, 1, H, W) depth in metres. It is a regression: nothing keeps it positive.
+            (B, 1, H, W) depth in metres. It is a regression: nothing keeps it positive. With
+            `with_error` also the expected absolute error (B, 1, H, W) in metres, None where the
+            network does not estimate it. A "filled" network takes and gives any unit of depth.
 
         Raises:
             ValueError: not four channels, or an image smaller than 32x32.
         """
-        coarse_depth, guidance = self.coarse_depth_and_guidance(rgbd)
-        if self.refinement is None:
-            return coarse_depth
-        return self.refinement(guidance, coarse_depth, rgbd[:, 3:4])
+        coarse_depth, guidance, error = self.estimate(rgbd)
+        depth = coarse_depth
+        if self.refinement is not None:
+            depth = self.refinement(guidance, coarse_depth, rgbd[:, 3:4])
+        return (depth, error) if with_error else depth
 
     def coarse_depth_and_guidance(self, rgbd: Tensor) -> tuple[Tensor, Tensor]:
-        """What the UNet hands to the refinement: (B, 1, H, W) metres and the raw (B, K, H, W)
-        guidance (K = 0 without one). Same input and errors as `forward`."""
+        """Return what the UNet hands to the refinement: (B, 1, H, W) metres and the raw
+        (B, K, H, W) guidance (K = 0 without one). Same input and errors as `forward`."""
+        return self.estimate(rgbd)[:2]
+
+    def estimate(self, rgbd: Tensor) -> Estimate:
+        """Return all that the UNet says. Same input and errors as `forward`."""
         if rgbd.dim() != 4 or rgbd.shape[1] != 4:
             raise ValueError(f"rgbd must be (B, 4, H, W), got shape {tuple(rgbd.shape)}")
         size = tuple(rgbd.shape[-2:])
         if min(size) < MIN_SIZE:
             raise ValueError(f"the image must be at least {MIN_SIZE}x{MIN_SIZE}, got {size}")
-        bottleneck, skips, deep_size = self.encoder(rgbd)
-        return self.decoder(bottleneck, skips, deep_size, size)
+        filled = fill_depth(rgbd[:, 3:4]) if self.depth_input == "filled" else None
+        bottleneck, skips, deep_size = self.encoder(_encoder_input(rgbd, filled))
+        depth, guidance, log_error = self.decoder(bottleneck, skips, deep_size, size)
+        error = log_error
+        if error is not None:
+            error = torch.exp((LOG_ERROR + error).clamp(*LOG_ERROR_RANGE))  # of the scale
+        if filled is not None:
+            depth = filled.depth + filled.scale * depth
+            error = filled.scale * error if error is not None else None
+        return Estimate(depth, guidance, error)
+
+
+def _encoder_input(rgbd: Tensor, filled: Filled | None) -> Tensor:
+    """`rgbd` itself, or with its depth filled (B, 7, H, W), which has no unit."""
+    if filled is None:
+        return rgbd
+    relative = filled.depth / filled.scale, filled.weight, filled.correction / filled.scale
+    return torch.cat((rgbd[:, :3], *relative, filled.log_distance / LEVELS), dim=1)
 
 
 def build_model(
@@ -63,6 +135,8 @@ def build_model(
     refine: bool | str = True,
     unpool: str = "fused",
     pretrained: bool = False,
+    depth_input: str = "sparse",
+    confidence: bool = False,
 ) -> DepthCompletionNet:
     """Build a depth-completion network.
 
@@ -75,6 +149,8 @@ def build_model(
         unpool: "fused" (default), or the release's "fast" or "slow"; one result, one checkpoint.
         pretrained: start bn1 and layer1..4 from ImageNet weights (`pretrained/<arch>.pth`, else
             torchvision's download).
+        depth_input: "sparse" (published) or "filled"; see the module.
+        confidence: estimate the error of each pixel too.
 
     Raises:
         ValueError: an option that does not exist.
@@ -90,7 +166,11 @@ def build_model(
         refinement = CSPN(cspn_steps, cspn_kernel_size, cspn_norm_type, cspn_anchor)
     elif refine == "spn":
         refinement = SPN(cspn_anchor)
-    model = DepthCompletionNet(arch, refinement, unpool)
+    if depth_input not in DEPTH_INPUTS:
+        raise ValueError(
+            f"depth_input must be one of {', '.join(DEPTH_INPUTS)}, got {depth_input!r}"
+        )
+    model = DepthCompletionNet(arch, refinement, unpool, depth_input, confidence)
     if pretrained:
         load_imagenet_encoder(model.encoder, arch)
     return model
