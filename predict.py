@@ -20,7 +20,7 @@ import torch
 
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
-from dataloaders.sampling import sample_sparse_depth
+from dataloaders.sampling import Measurements, measure
 from engine.cli import run_script, user_sentence
 from engine.errors import RunError
 from engine.files import whole_file
@@ -178,7 +178,8 @@ def predict_pair(
     sparse_depth, notes = file.depth, list(file.notes)
     if args.sample_from:
         rng = np.random.default_rng((args.seed, index))
-        sparse_depth = sample_sparse_depth(file.depth, args.n_sample, args.sampler, rng)
+        measurements = Measurements.choose(args.sampler, args.n_sample, 0.0, 0.0, rng)
+        sparse_depth = measure(rgb.transpose(2, 0, 1), file.depth, measurements, rng)
     began = time.perf_counter()
     prediction = predictor(rgb, sparse_depth)
     seconds = time.perf_counter() - began

@@ -12,6 +12,7 @@ RMSE) and curves.png. Ctrl-C and SIGTERM save at the next step and exit with cod
 
 import argparse
 import contextlib
+import math
 import time
 from collections.abc import Iterable
 from itertools import islice
@@ -23,6 +24,7 @@ from dataloaders import make_loader
 from engine import distributed
 from engine.checkpoint_writer import CheckpointWriter, StopOrSave
 from engine.cli import run_script
+from engine.confidence import relative_loss, scored_images
 from engine.config import TrainConfig, build_training_sets, resolve_device
 from engine.divergence import DivergenceCheck
 from engine.evaluation import evaluate, mean_scores, to_device
@@ -82,12 +84,14 @@ def train(start: Start, device: torch.device, folder: RunFolder, request: StopRe
     prepare(model, channels_last=config.channels_last, compile_model=config.compile)
     optimizer = build_optimizer(
         model,
+        name=config.optimizer,
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
     )
-    schedule = build_schedule(config.lr_schedule, optimizer, config.num_epoch)
+    total_steps = min(config.num_epoch * len(train_loader), config.max_steps or math.inf)
+    schedule = build_schedule(config.lr_schedule, optimizer, config.num_epoch, total_steps)
     scaler = gradient_scaler(config.amp, device)
     frames = {"train": frames_record(train_set), "val": frames_record(eval_set)}
     run = Training(model, optimizer, schedule, scaler, device, frames)
@@ -157,6 +161,7 @@ def train_epoch(
     device, processes = run.device, distributed.world_size()
     interval = 1 if device.type == "cpu" else CHECK_INTERVAL
     run.model.train()
+    options = {"with_error": True} if config.confidence else {}
     group = BatchGroup()
     with progress(batches, label=divergence.label, unit="step", total=steps) as bar:
         for step, batch in enumerate(bar, start=1):
@@ -167,11 +172,17 @@ def train_epoch(
             is_update_step = step % config.accumulate == 0 or step == steps
             with distributed.sync_context(network, is_update_step):
                 with autocast(config.amp, device):
-                    pred = network(batch["rgbd"])
-                # Gradients are averaged over processes: each divides by its part of all pixels.
-                pixels = distributed.all_reduce_sum(measured(batch["depth"]))
-                loss = depth_loss(pred, batch["depth"], pixels / processes)
-                run.scaler.scale(loss * group.add(pixels)).backward()
+                    pred = network(batch["rgbd"], **options)
+                pred, error = pred if config.confidence else (pred, None)
+                # Gradients are averaged over processes: each divides by its part of what is
+                # averaged, all pixels, or all images where each is weighed by its own error.
+                averaged = measured if error is None else scored_images
+                count = distributed.all_reduce_sum(averaged(batch["depth"]))
+                if error is None:
+                    loss = depth_loss(pred, batch["depth"], count / processes)
+                else:
+                    loss = relative_loss(pred, error, batch["depth"], count / processes)
+                run.scaler.scale(loss * group.add(count)).backward()
             norm = None
             if is_update_step:
                 norm = run.optimizer_step(
@@ -192,18 +203,18 @@ def train_epoch(
 
 class BatchGroup:
     """The batches whose gradients make one step, which is that of one large batch: the sum of all
-    errors over the number of all measured pixels. A batch's mean therefore weighs as many times the
-    first one's as it has more pixels, and the step divides by the sum of the weights."""
+    errors over the number of all measured pixels (or images). A batch's mean therefore weighs as
+    many times the first one's as it has more, and the step divides by the sum of the weights."""
 
     def __init__(self):
         self.first: Tensor | None = None  # measured pixels of the first batch
         self.weight: Tensor | float = 0.0  # the sum of all weights
 
-    def add(self, pixels: Tensor) -> Tensor:
-        """Return the weight of a batch with that many measured pixels over all processes."""
+    def add(self, count: Tensor) -> Tensor:
+        """Return the weight of a batch whose mean is over `count`, over all processes."""
         if self.first is None:
-            self.first = pixels.clamp(min=1)
-        weight = pixels / self.first
+            self.first = count.clamp(min=1)
+        weight = count / self.first
         self.weight = self.weight + weight
         return weight
 

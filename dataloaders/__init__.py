@@ -10,10 +10,11 @@ from dataloaders.datasets import (
 from dataloaders.errors import DataError
 from dataloaders.loader import make_loader
 from dataloaders.sampling import SAMPLERS
-from dataloaders.transforms import DEPTH_RESIZES, RGB_ENCODINGS
+from dataloaders.transforms import CROPS, DEPTH_RESIZES, RGB_ENCODINGS
 
 __all__ = [
     "BAD_FRAMES",
+    "CROPS",
     "DATA_SETS",
     "DEPTH_RESIZES",
     "RGB_ENCODINGS",

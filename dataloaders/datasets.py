@@ -1,6 +1,6 @@
 """NYU Depth v2 and KITTI odometry as data sets of RGB and sparse depth, with all their facts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,10 @@ from torch.utils.data import Dataset
 
 from dataloaders.errors import DataError
 from dataloaders.hdf5 import read_frame
-from dataloaders.sampling import SAMPLERS, sample_sparse_depth
+from dataloaders.sampling import SAMPLERS, Measurements, measure
 from dataloaders.splits import SPLITS, list_frames
 from dataloaders.transforms import (
+    CROPS,
     DEPTH_RESIZES,
     RGB_ENCODINGS,
     Augmentation,
@@ -47,14 +48,17 @@ class DepthDataset(Dataset):
     `(i, epoch)` for another epoch than 0.
 
     Args:
-        root: folder with `train/<scene>/*.h5` and `val/**/*.h5`.
+        root: folder with `train/<scene>/*.h5` and `val/**/*.h5`, or several of them, whose frames
+            are one set.
         split: "train" augments, "val" does not.
         file_list: CSV of paths with the header `Name`; None walks the folder.
         n_sample: sparse measurements per image; 500 as published.
-        sampler: "bernoulli" (release) or "exact".
+        sampler: "bernoulli" (release) or another; see `dataloaders.sampling`.
+        noise, outliers: see `dataloaders.sampling.Measurements`; "any" draws its own.
         rgb_encoding: "released" or "normalized"; see `transforms.encode_rgb`.
         depth_resize: "released" or "hole_aware"; None takes the data set's own default.
         augment: override the split's own choice.
+        crop: "centre" (release), or "random" in training.
         bad_frames: what a frame that cannot be read or used does. "stop" raises its DataError;
             "skip", for training alone, gives the next frame in file order instead, with that
             frame's own draw, so that what an item holds still depends on nothing but its key.
@@ -93,15 +97,18 @@ class DepthDataset(Dataset):
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | Sequence[str | Path],
         split: str,
         *,
         file_list: str | Path | None = None,
         n_sample: int = 500,
         sampler: str = "bernoulli",
+        noise: float = 0.0,
+        outliers: float = 0.0,
         rgb_encoding: str = "released",
         depth_resize: str | None = None,
         augment: bool | None = None,
+        crop: str = "centre",
         bad_frames: str = "stop",
         seed: int = 0,
     ):
@@ -111,25 +118,43 @@ class DepthDataset(Dataset):
             ("sampler", sampler, SAMPLERS),
             ("rgb_encoding", rgb_encoding, RGB_ENCODINGS),
             ("depth_resize", depth_resize, DEPTH_RESIZES),
+            ("crop", crop, CROPS),
             ("bad_frames", bad_frames, BAD_FRAMES),
         ):
             if value not in allowed:
                 raise DataError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         if n_sample < 0:
             raise DataError(f"n_sample must not be negative, got {n_sample}")
-        self.root = Path(root)
+        roots = [root] if isinstance(root, (str, Path)) else root
+        self.roots = [Path(folder) for folder in roots]
         self.split = split
-        self.frames = list_frames(self.root, split, Path(file_list) if file_list else None)
+        if file_list and len(self.roots) > 1:
+            raise DataError(f"a list of frames goes with one data root, got {len(self.roots)}")
+        file_list = Path(file_list) if file_list else None
+        self.frames = [f for folder in self.roots for f in list_frames(folder, split, file_list)]
         self.n_sample = n_sample
         self.sampler = sampler
+        self.noise = noise
+        self.outliers = outliers
         self.rgb_encoding = rgb_encoding
         self.depth_resize = depth_resize
         self.augment = split == "train" if augment is None else augment
+        self.crop = crop
         if bad_frames == "skip" and not self.augment:
             raise DataError("bad_frames skip is for training: evaluation scores every frame")
         self.bad_frames = bad_frames
         self.seed = seed
         self.on_frame: Callable[[int], None] | None = None
+
+    @property
+    def root(self) -> Path:
+        """The data root, or the first of several."""
+        return self.roots[0]
+
+    def name(self, path: Path) -> str:
+        """Return a frame's path below its root; of several roots, with the root's own name."""
+        root = next(root for root in self.roots if path.is_relative_to(root))
+        return path.relative_to(root if len(self.roots) == 1 else root.parent).as_posix()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -172,21 +197,21 @@ class DepthDataset(Dataset):
         draw = (self.seed, index, epoch) if self.augment else (self.seed, index)
         rng = np.random.default_rng(draw)
         rgb, depth = read_frame(path)
-        augmentation = Augmentation.draw(rng) if self.augment else None
+        augmentation = Augmentation.draw(rng, self.crop) if self.augment else None
         try:
             rgb, depth = self.transform(rgb, depth, augmentation)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
-        sparse_depth = sample_sparse_depth(
-            depth, self.n_sample, self.sampler, rng, over_valid=self.samples_over_valid
+        measurements = Measurements.choose(
+            self.sampler, self.n_sample, self.noise, self.outliers, rng
         )
-        name = path.relative_to(self.root).as_posix()
+        sparse_depth = measure(rgb, depth, measurements, rng, over_valid=self.samples_over_valid)
         return {
             "rgb": rgb,
             "sparse_depth": sparse_depth,
             "depth": depth,
             "index": index,
-            "name": name,
+            "name": self.name(path),
         }
 
     def item(self, loaded: dict, *, with_rgb: bool = True) -> dict:

@@ -15,6 +15,7 @@ from dataloaders.pillow_exact import compiled
 
 RGB_ENCODINGS = ("released", "normalized")
 DEPTH_RESIZES = ("released", "hole_aware")
+CROPS = ("centre", "random")
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
@@ -29,16 +30,19 @@ class Augmentation:
     flip: mirror left and right.
     jitter: (name, factor) of brightness, contrast and saturation in the order of application,
         factors in [0.6, 1.4].
+    crop: where the crop lies, (0, 0) at the top left, (1, 1) at the bottom right.
     """
 
     scale: float = 1.0
     degrees: float = 0.0
     flip: bool = False
     jitter: tuple[tuple[str, float], ...] = ()
+    crop: tuple[float, float] = (0.5, 0.5)
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Augmentation":
-        """Draw as published: s ~ U(1, 1.5), degrees ~ U(-5, 5), p(flip) = 0.5, colours by 0.4."""
+    def draw(cls, rng: np.random.Generator, crop: str = "centre") -> "Augmentation":
+        """Draw as published: s ~ U(1, 1.5), degrees ~ U(-5, 5), p(flip) = 0.5, colours by 0.4;
+        the crop in the "centre" (published) or "random", anywhere in the image."""
         names = ("brightness", "contrast", "saturation")
         order = rng.permutation(len(names))
         return cls(
@@ -46,6 +50,7 @@ class Augmentation:
             degrees=rng.uniform(-5.0, 5.0),
             flip=bool(rng.random() < 0.5),
             jitter=tuple((names[i], rng.uniform(0.6, 1.4)) for i in order),
+            crop=(rng.random(), rng.random()) if crop == "random" else (0.5, 0.5),
         )
 
 
@@ -89,7 +94,7 @@ def transform_frame(
     size = (right - left, bottom - top)
     if short_side is not None:
         size = resized_size(size, int(short_side * augmentation.scale))
-    corner = _centre(size, crop_size)
+    corner = _corner(size, crop_size, augmentation.crop)
     if _is_compiled(rgb, depth, (top, left, bottom, right), size, augmentation):
         rgb, depth = (array[..., top:bottom, left:right] for array in (rgb, depth))
         view = compiled.View(
@@ -247,11 +252,13 @@ def _resize(image: Image.Image, size: tuple[int, int], depth_resize: str) -> Ima
     return Image.fromarray(mean)
 
 
-def _centre(size: tuple[int, int], crop_size: tuple[int, int]) -> tuple[int, int]:
-    """Return (top, left) of the centre crop (height, width) of an image (width, height)."""
+def _corner(
+    size: tuple[int, int], crop_size: tuple[int, int], position: tuple[float, float]
+) -> tuple[int, int]:
+    """Return (top, left) of the crop (height, width) of an image (width, height)."""
     height, width = crop_size
     if size[1] < height or size[0] < width:
         raise ValueError(
             f"a frame of {size[1]}x{size[0]} pixels is smaller than the {height}x{width} crop"
         )
-    return round((size[1] - height) / 2), round((size[0] - width) / 2)
+    return round((size[1] - height) * position[0]), round((size[0] - width) * position[1])

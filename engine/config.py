@@ -12,7 +12,15 @@ from typing import ClassVar
 import torch
 
 from cspn import ANCHORS, NORM_TYPES
-from dataloaders import BAD_FRAMES, DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS, DepthDataset
+from dataloaders import (
+    BAD_FRAMES,
+    CROPS,
+    DATA_SETS,
+    DEPTH_RESIZES,
+    RGB_ENCODINGS,
+    SAMPLERS,
+    DepthDataset,
+)
 from dataloaders.splits import split_scenes
 from engine.flags import (
     OptionError,
@@ -28,8 +36,8 @@ from engine.flags import (
     whole,
 )
 from engine.precision import AMP
-from engine.schedule import SCHEDULES
-from models import ARCHITECTURES, REFINEMENTS, UNPOOLS
+from engine.schedule import OPTIMIZERS, SCHEDULES
+from models import ARCHITECTURES, DEPTH_INPUTS, REFINEMENTS, UNPOOLS
 
 DATA_ROOTS = {"nyudepth": "data/nyudepth_hdf5", "kitti": "data/kitti_hdf5"}
 
@@ -41,7 +49,12 @@ class DataConfig(Settings):
     TITLE: ClassVar[str] = "data"
 
     data_set: str = fixed("nyudepth", "layout and protocol of the frames", choices=tuple(DATA_SETS))
-    data_root: str | None = frames(None, "folder with train/ and val/", unset="data/<set>_hdf5")
+    data_root: str | None = frames(
+        None,
+        "folder with train/ and val/, or several separated by commas, trained on as one set and "
+        "scored on the first one's val/",
+        unset="data/<set>_hdf5",
+    )
     train_list: str | None = frames(None, "CSV of training frames, header Name", unset="all")
     eval_list: str | None = frames(None, "CSV of validation frames, header Name", unset="all")
     n_sample: int = fixed(
@@ -49,9 +62,17 @@ class DataConfig(Settings):
     )
     sampler: str = fixed(
         "bernoulli",
-        "each pixel with one probability, or exactly n_sample valid ones",
+        "each pixel with one probability, or exactly n_sample valid ones; or as a LiDAR, corner "
+        "detections, a measured window or a coarse grid have them; any draws one of these, their "
+        "number and their errors per image",
         choices=SAMPLERS,
         published="bernoulli",
+    )
+    noise: float = fixed(
+        0.0, "deviation of a measurement, as a fraction of its depth", type=fraction, published="0"
+    )
+    outliers: float = fixed(
+        0.0, "fraction of the measurements that are wrong", type=fraction, published="0"
     )
     rgb_encoding: str = fixed(
         "released",
@@ -81,6 +102,13 @@ class ModelConfig(Settings):
     arch: str = fixed(
         "resnet50", "encoder", choices=ARCHITECTURES, published="resnet50 on NYU, resnet18 on KITTI"
     )
+    depth_input: str = fixed(
+        "sparse",
+        "measurements as a sparse channel, or filled in to a dense one, in any number and unit",
+        choices=DEPTH_INPUTS,
+        published="sparse",
+    )
+    confidence: bool = fixed(False, "estimate the error of each pixel too", published="no")
     unpool: str = followed("fused", "one result; fused is the fastest", choices=UNPOOLS)
 
 
@@ -134,6 +162,8 @@ class NetworkConfig(DataConfig, ModelConfig, PropagationConfig):
             "cspn_anchor": self.cspn_anchor,
             "refine": self.refine,
             "unpool": self.unpool,
+            "depth_input": self.depth_input,
+            "confidence": self.confidence,
         }
 
     def to_dict(self) -> dict:
@@ -147,13 +177,23 @@ class OptimisationConfig(Settings):
 
     TITLE: ClassVar[str] = "optimisation"
 
+    optimizer: str = fixed(
+        "sgd",
+        "SGD with momentum; or AdamW, with lr 1e-3, weight_decay 1e-2 and warmup_cosine, for a "
+        "small budget",
+        choices=OPTIMIZERS,
+        published="sgd",
+    )
     lr: float = followed(0.01, "learning rate", type=positive, published="0.01")
     momentum: float = followed(0.9, "of SGD", type=fraction, published="0.9")
-    weight_decay: float = followed(1e-4, "of SGD", type=fraction, published="1e-4")
+    weight_decay: float = followed(
+        1e-4, "pull of the weights towards 0", type=fraction, published="1e-4"
+    )
     nesterov: bool = followed(False, "Nesterov momentum", short=("-n",), published="yes")
     lr_schedule: str = fixed(
         "plateau",
-        "divide by 10 where the validation MAE stalls, or fall as a cosine",
+        "divide by 10 where the validation MAE stalls; fall as a cosine, by epochs; or by steps, "
+        "after a warm-up",
         choices=SCHEDULES,
         published="plateau",
     )
@@ -171,6 +211,9 @@ class OptimisationConfig(Settings):
         type=positive,
         unset="no limit",
         published="no limit",
+    )
+    crop: str = fixed(
+        "centre", "part of a training image that is cut out", choices=CROPS, published="centre"
     )
     holdout: float = fixed(
         0.0,
@@ -296,23 +339,30 @@ def build_dataset(
     *,
     seed: int,
     augment: bool | None = None,
+    crop: str = "centre",
     bad_frames: str = "stop",
 ) -> DepthDataset:
     """Return the frames of `split` ("train" or "val") as the settings describe them.
 
     Args:
         augment: None for the split's own choice.
+        crop: of training, see `OptimisationConfig`.
         bad_frames: for training alone: scores are over every frame or there are none.
     """
+    data_root = config.data_root or DATA_ROOTS[config.data_set]
+    roots = [data_root] if Path(data_root).exists() else data_root.split(",")
     return DATA_SETS[config.data_set](
-        config.data_root or DATA_ROOTS[config.data_set],
+        roots if split == "train" else roots[0],
         split,
         file_list=config.train_list if split == "train" else config.eval_list,
         n_sample=config.n_sample,
         sampler=config.sampler,
+        noise=config.noise,
+        outliers=config.outliers,
         rgb_encoding=config.rgb_encoding,
         depth_resize=config.depth_resize,
         augment=augment,
+        crop=crop,
         bad_frames=bad_frames,
         seed=seed,
     )
@@ -325,7 +375,9 @@ def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset
     Raises:
         OptionError: see `build_held_out_set`.
     """
-    train_set = build_dataset(config, "train", seed=config.seed, bad_frames=config.bad_frames)
+    train_set = build_dataset(
+        config, "train", seed=config.seed, crop=config.crop, bad_frames=config.bad_frames
+    )
     if not config.holdout:
         return train_set, build_dataset(config, "val", seed=config.seed)
     held_out_set = build_held_out_set(config, config.holdout, seed=config.seed)

@@ -1,4 +1,4 @@
-"""The published optimiser and learning-rate schedule, and a schedule for short runs."""
+"""The published optimiser and learning-rate schedule, and others for small budgets."""
 
 import math
 
@@ -30,6 +30,9 @@ class ReduceOnPlateau(ReduceLROnPlateau):
         min_lr: float = 1e-6,
     ):
         super().__init__(optimizer, "min", factor, patience, threshold, "abs", 0, min_lr, eps=0)
+
+    def before_step(self, step: int) -> None:
+        """Do nothing: the rate changes between epochs alone."""
 
     def step(self, score: float) -> None:
         """Take in an epoch's score (validation MAE in metres); call once an epoch."""
@@ -68,6 +71,9 @@ class CosineDecay:
         self.initial = [group["lr"] for group in optimizer.param_groups]
         self.epoch = 0
 
+    def before_step(self, step: int) -> None:
+        """Do nothing: the rate changes between epochs alone."""
+
     def step(self, score: float) -> None:
         """Call once an epoch; the score does not matter."""
         self.epoch += 1
@@ -94,26 +100,89 @@ class CosineDecay:
         self._apply()
 
 
-SCHEDULES = ("plateau", "cosine")
+class WarmupCosine:
+    """From 0 to the starting rate over the first 5 % of the steps, then to 0 along half a cosine.
+
+    The rate follows from the step alone, so a run that goes on with another length is where a run
+    of that length would be. Not the published schedule: the one that AdamW is used with.
+
+    Args:
+        total_steps: of the whole run, over all epochs.
+    """
+
+    WARMUP = 0.05
+
+    def __init__(self, optimizer: Optimizer, total_steps: int):
+        self.optimizer = optimizer
+        self.total_steps = max(total_steps, 1)
+        self.initial = [group["lr"] for group in optimizer.param_groups]
+
+    def before_step(self, step: int) -> None:
+        """Set the rate of the step that follows `step` others."""
+        progress = min((step + 1) / self.total_steps, 1)
+        factor = min(progress / self.WARMUP, (1 + math.cos(math.pi * progress)) / 2)
+        for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
+            group["lr"] = initial * factor
+
+    def step(self, score: float) -> None:
+        """Do nothing: the score of an epoch does not matter."""
+
+    def set_lr(self, lr: float) -> None:
+        """Take `lr` for the starting rate."""
+        self.initial = [lr] * len(self.initial)
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Return what `load_state_dict` needs to go on."""
+        return {"initial": self.initial}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        """Go on from a `state_dict`."""
+        self.initial = list(state["initial"])
+
+
+SCHEDULES = ("plateau", "cosine", "warmup_cosine")
+Schedule = ReduceOnPlateau | CosineDecay | WarmupCosine
+OPTIMIZERS = ("sgd", "adamw")
 
 
 def build_schedule(
-    name: str, optimizer: Optimizer, num_epoch: int
-) -> ReduceOnPlateau | CosineDecay:
-    """Return the schedule of `--lr_schedule`."""
+    name: str, optimizer: Optimizer, num_epoch: int, total_steps: int = 1
+) -> Schedule:
+    """Return the schedule of `--lr_schedule`.
+
+    Args:
+        num_epoch: length of the whole run.
+        total_steps: the same in batches, for the schedule that goes by them.
+    """
+    if name == "warmup_cosine":
+        return WarmupCosine(optimizer, total_steps)
     return ReduceOnPlateau(optimizer) if name == "plateau" else CosineDecay(optimizer, num_epoch)
 
 
 def build_optimizer(
-    model: nn.Module, *, lr: float, momentum: float, weight_decay: float, nesterov: bool
-) -> torch.optim.SGD:
-    """Return the published optimiser, in one pass over weights, gradients and momentum.
+    model: nn.Module,
+    *,
+    name: str = "sgd",
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> Optimizer:
+    """Return the optimiser, in one pass over weights, gradients and what it keeps of them.
 
     Call `complete_momentum` after loading the optimiser's state.
 
     Args:
         model: on its device and in its memory format; all its parameters are trained.
+        name: "sgd" (published); or "adamw", which decays the weights of convolutions alone.
+        momentum, nesterov: of SGD.
     """
+    if name == "adamw":
+        groups = [
+            {"params": [p for p in model.parameters() if p.dim() > 1]},
+            {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=lr,
@@ -126,13 +195,15 @@ def build_optimizer(
     return optimizer
 
 
-def complete_momentum(optimizer: torch.optim.SGD) -> None:
-    """Fill in momentum of 0 for each weight that has none yet, laid out as the weight is.
+def complete_momentum(optimizer: Optimizer) -> None:
+    """Fill in SGD's momentum of 0 for each weight that has none yet, laid out as the weight is.
 
     The fused step goes through both in the order of memory, so they must be laid out alike; and
     where fp16 overflows in the very first step, it would leave momentum that was never written.
     Momentum of 0 gives the first step that no momentum gives.
     """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
     for group in optimizer.param_groups:
         group["fused"] = True  # not in a state that was saved before it was fused
         if not group["momentum"]:

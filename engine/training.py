@@ -17,7 +17,7 @@ from engine import distributed
 from engine.checkpoint import Checkpoint, load_weights
 from engine.errors import CheckpointError, RunError
 from engine.metrics import RunningMetrics
-from engine.schedule import CosineDecay, ReduceOnPlateau, complete_momentum
+from engine.schedule import Schedule, complete_momentum
 
 
 class EpochScores:
@@ -134,7 +134,7 @@ class Training:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: ReduceOnPlateau | CosineDecay,
+        schedule: Schedule,
         scaler: torch.amp.GradScaler,
         device: torch.device,
         frames: dict[str, dict],
@@ -162,6 +162,7 @@ class Training:
             clip_grad: largest norm of all gradients together, None for no limit.
             weight: what the gradients are divided by first, None for 1.
         """
+        self.schedule.before_step(self.step)
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters]
