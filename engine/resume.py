@@ -227,7 +227,7 @@ def frames_record(dataset: DepthDataset) -> dict:
     frames = dataset.frames
     digest = hashlib.sha256()
     for frame in frames:
-        digest.update(f"{frame.relative_to(dataset.root).as_posix()}\n".encode())
+        digest.update(f"{dataset.name(frame)}\n".encode())
     for index in sorted({0, len(frames) // 2, len(frames) - 1}):
         try:
             for array in read_frame(frames[index]):
