@@ -89,8 +89,11 @@ def _solid(
     kind, centre, half, materials, *, yaw=0.0, pitch=0.0, roll=0.0, radii=(0.0, 0.0), **options
 ) -> Shape:
     six = (materials,) * FACES if isinstance(materials, int) else materials
-    axes, centre = rotation(yaw, pitch, roll).T, np.array(centre, float)
-    return Shape(kind, centre, axes, np.array(half, float), six, radii=radii, **options)
+    half, centre = np.array(half, float), np.array(centre, float)
+    axes = rotation(yaw, pitch, roll).T
+    if kind == FRUSTUM:  # given by the middle of its base
+        centre += axes[2] * (2 * half[2]) / 2
+    return Shape(kind, centre, axes, half, six, radii=radii, **options)
 
 
 def box(centre: Triple, size: Triple, materials: int | tuple[int, ...], **options) -> Shape:
@@ -113,9 +116,8 @@ def frustum(
 
     The angle `pitch` [rad] tilts the axis about x through the base point.
     """
-    half, axis = (max(radii), max(radii), height / 2), rotation(0.0, options.get("pitch", 0.0)).T[2]
-    centre = np.array(base, float) + axis * height / 2
-    return _solid(FRUSTUM, centre, half, material, radii=radii, **options)
+    half = (max(radii), max(radii), height / 2)
+    return _solid(FRUSTUM, base, half, material, radii=radii, **options)
 
 
 def mirrored(*shapes: Shape, axis: int = 0) -> list[Shape]:

@@ -300,11 +300,11 @@ def test_a_solid_casts_a_shadow_under_the_lamp():
     assert np.allclose(shaded[outside], open_light[outside], rtol=1e-3)
 
 
-def test_a_frame_is_rendered_and_written_quickly(tmp_path):
+def test_a_frame_takes_little_cpu_time_to_render_and_write(tmp_path):
     rooms.render_frame(0, "train", 0)
     seconds = []
     for index in range(1, 6):
-        start = time.perf_counter()
+        start = time.process_time()
         write_frame(tmp_path / f"{index}.h5", *rooms.render_frame(0, "train", index))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert np.median(seconds) < 1.5

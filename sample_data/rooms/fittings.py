@@ -8,18 +8,17 @@ import numpy as np
 
 from sample_data.rooms.furniture import SIDES, Piece, front, small_things
 from sample_data.scene import Kit
-from sample_data.shapes import box, frustum
+from sample_data.shapes import box, frustum, mirrored
 
 
 def door(kit: Kit) -> Piece:
     """Build a closed door with its frame."""
     width, height, trim = kit.draw((0.78, 0.95), (1.98, 2.1), "white wood")
     faces = front(kit.pick("door"), trim)
-    shapes = [box((0, 0.015, height / 2), (width, 0.03, height), faces, fit=True)]
-    for x in SIDES:
-        shapes.append(box((x * (width / 2 + 0.045), 0.025, height / 2), (0.09, 0.05, height), trim))
-    shapes.append(box((0, 0.025, height + 0.045), (width + 0.18, 0.05, 0.09), trim))
-    return Piece(shapes, (width + 0.18, 0.05))
+    jamb = box((-(width / 2 + 0.045), 0.025, height / 2), (0.09, 0.05, height), trim)
+    leaf = box((0, 0.015, height / 2), (width, 0.03, height), faces, fit=True)
+    lintel = box((0, 0.025, height + 0.045), (width + 0.18, 0.05, 0.09), trim)
+    return Piece([leaf, *mirrored(jamb), lintel], (width + 0.18, 0.05))
 
 
 def window(kit: Kit) -> Piece:

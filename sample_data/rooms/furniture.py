@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sample_data.scene import Kit
-from sample_data.shapes import Shape, Triple, box, corners, ellipsoid, frustum
+from sample_data.shapes import Shape, Triple, box, corners, ellipsoid, frustum, mirrored
 
 SIDES = (-1, 1)
 
@@ -94,12 +94,12 @@ def table(kit: Kit) -> Piece:
     else:
         shapes = [box((0, 0, height - thick / 2), (width, depth, thick), wood)]
         leg, slim = kit.between(0.04, 0.08), kit.chance(0.3)
-        for x, y in ((x, y) for x in SIDES for y in SIDES):
-            x, y = x * (width / 2 - leg), y * (depth / 2 - leg)
-            if slim:
-                shapes.append(frustum((x, y, 0.0), (leg / 3, leg / 2), top, metal))
-            else:
-                shapes.append(box((x, y, top / 2), (leg, leg, top), metal))
+        x, y = -(width / 2 - leg), -(depth / 2 - leg)
+        if slim:
+            corner = frustum((x, y, 0.0), (leg / 3, leg / 2), top, metal)
+        else:
+            corner = box((x, y, top / 2), (leg, leg, top), metal)
+        shapes += mirrored(*mirrored(corner, axis=1))
     shapes += small_things(kit, width * 0.7, depth * 0.7, height, 5)
     return Piece(shapes, (width, depth))
 
@@ -141,8 +141,8 @@ def shelf(kit: Kit) -> Piece:
     """Build an open book case with books and small things on its boards."""
     width, depth, height = kit.draw((0.6, 1.4), (0.26, 0.4), (0.8, 2.1))
     board, wood = 0.022, kit.pick("wood", "wood", "plain")
-    upright = (board, depth, height)
-    shapes = [box((side * (width - board) / 2, 0, height / 2), upright, wood) for side in SIDES]
+    left = (-(width - board) / 2, 0, height / 2)
+    shapes = mirrored(box(left, (board, depth, height), wood))
     inner = width - 2 * board
     if kit.chance(0.7):
         shapes.append(box((0, -depth / 2 + 0.006, height / 2), (inner, 0.01, height), wood))
@@ -238,9 +238,8 @@ def sofa(kit: Kit) -> Piece:
     shapes = [
         box((0, 0, 0.2), (inner, depth, 0.28), cloth),
         box((0, -depth / 2 + 0.1, back / 2 + 0.03), (width, 0.2, back - 0.06), cloth),
+        *mirrored(box((-(width - arm) / 2, 0.1, 0.33), (arm, depth - 0.2, 0.54), cloth)),
     ]
-    for side in SIDES:
-        shapes.append(box((side * (width - arm) / 2, 0.1, 0.33), (arm, depth - 0.2, 0.54), cloth))
     seats = max(1, round(inner / 0.7))
     seat = inner / seats
     for k in range(seats):
@@ -342,8 +341,8 @@ def _leaning(kit: Kit, material: int, *, ladder: bool) -> Piece:
         board = box(middle, (width, 0.03, long), material, pitch=lean)
         return Piece([board], (width, long * np.sin(lean) + 0.05))
     width, long, lean = 0.42, kit.between(1.6, 2.2), kit.between(0.2, 0.35)
-    z, size = long / 2 * np.cos(lean) + 0.03 * np.sin(lean), (0.035, 0.06, long)
-    shapes = [box((x * width / 2, 0, z), size, material, pitch=lean) for x in SIDES]
+    foot = (-width / 2, 0, long / 2 * np.cos(lean) + 0.03 * np.sin(lean))
+    shapes = mirrored(box(foot, (0.035, 0.06, long), material, pitch=lean))
     for rung in range(1, int(long / 0.28)):
         along = rung * 0.28 - long / 2
         spot = (0, -np.sin(lean) * along, np.cos(lean) * (along + long / 2))

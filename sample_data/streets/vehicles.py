@@ -7,9 +7,7 @@ y to the left, z up, metres.
 import numpy as np
 
 from sample_data.scene import Kit
-from sample_data.shapes import Shape, box, corners, frustum
-
-SIDES = (-1, 1)
+from sample_data.shapes import Shape, box, corners, frustum, mirrored
 
 
 def vehicle(kit: Kit) -> list[Shape]:
@@ -36,6 +34,7 @@ def car(kit: Kit) -> list[Shape]:
     long, middle = roof_front - roof_rear, (roof_front + roof_rear) / 2
     cabin, high, centre = width - 0.22, top - waist, (waist + top) / 2
     side = (paint, paint, glass, glass, paint, paint)
+    mirror = (cowl - 0.35, -(width / 2 + 0.06), waist + 0.04)
     return [
         box((0, 0, 0.43), (length, width - 0.04, 0.4), paint),
         box((-0.03, 0, (0.55 + waist) / 2), (length - 0.16, width, waist - 0.55), paint),
@@ -45,10 +44,7 @@ def car(kit: Kit) -> list[Shape]:
         _pane((rear, waist), (roof_rear, top), cabin - 0.02, 0.2, glass),
         box((middle - 0.1, 0, centre), (0.09, cabin + 0.01, high), paint),
         box((0, 0, 0.27), (length - 0.5, width - 0.1, 0.16), kit.pick("rubber")),
-        *(
-            box((cowl - 0.35, y * (width / 2 + 0.06), waist + 0.04), (0.1, 0.16, 0.12), paint)
-            for y in SIDES
-        ),
+        *mirrored(box(mirror, (0.1, 0.16, 0.12), paint), axis=1),
         *_wheels(kit, [front - 0.8, -front + 0.75], width + 0.02, kit.between(0.29, 0.33)),
         *_ends(kit, length, width, waist - 0.17),
     ]
@@ -97,7 +93,7 @@ def _wheels(kit: Kit, axles: list[float], track: float, radius: float) -> list[S
     """Build two wheels at each x of `axles`, `track` [m] apart between their outer sides."""
     tyre, rim = kit.draw("rubber", "metal")
     shapes, across = [], {"pitch": np.pi / 2}  # along -y
-    for x, outer in ((x, side * track / 2) for x in axles for side in SIDES):
+    for x, outer in ((x, side * track / 2) for x in axles for side in (-1, 1)):
         y, rim_y = (outer, outer + 0.01) if outer > 0 else (outer + 0.22, outer + 0.05)
         shapes.append(frustum((x, y, radius), (radius, radius), 0.22, tyre, **across))
         shapes.append(frustum((x, rim_y, radius), (0.62 * radius,) * 2, 0.06, rim, **across))
@@ -124,9 +120,8 @@ def _ends(kit: Kit, length: float, width: float, height: float) -> list[Shape]:
     shapes, plate = [], kit.pick("white_lamp")
     for end, lamp in ((1, plate), (-1, kit.pick("red_lamp"))):
         x = end * length / 2
-        for side in SIDES:
-            spot = (x - end * 0.03, side * (width / 2 - 0.22), height)
-            shapes.append(box(spot, (0.1, 0.36, 0.15), lamp))
+        right = (x - end * 0.03, -(width / 2 - 0.22), height)
+        shapes += mirrored(box(right, (0.1, 0.36, 0.15), lamp), axis=1)
         shapes.append(box((x, 0, height - 0.14), (0.04, 0.5, 0.11), plate))
         shapes.append(box((x - end * 0.02, 0, 0.34), (0.1, width - 0.3, 0.16), kit.pick("rubber")))
     return shapes
