@@ -106,21 +106,15 @@ def shade_street(
     cosine = dot(seen.normal, light.sun.astype(np.float32))
     soft = green.take(seen.material)
     cosine[soft] = 0.25 + 0.75 * cosine[soft]
+    near = solid & (depth < 150)
+
+    def lit_from(toward: np.ndarray, where: np.ndarray, step: int) -> np.ndarray:
+        pick, is_lit = slice(step // 2, None, step), partial(_is_lit, scene.shapes, toward)
+        return visibility(seen, where & near, shape, pick, 0.02, is_lit)
+
+    visible = lit_from(light.sun, cosine > 0, 2)
     # What has something right above it, as the road under a car, sees little of the sky.
-    visible, open_above = (
-        visibility(
-            seen,
-            where & solid & (depth < 150),
-            shape,
-            slice(step // 2, None, step),
-            0.02,
-            partial(_is_lit, scene.shapes, toward),
-        )
-        for where, step, toward in (
-            (cosine > 0, 2, light.sun),
-            (seen.normal[2] > 0.3, 4, np.array([0.0, 0.0, 1.0])),
-        )
-    )
+    open_above = lit_from(np.array([0.0, 0.0, 1.0]), seen.normal[2] > 0.3, 4)
     direct = np.maximum(cosine, 0) * visible
     facing_sky = (0.5 + 0.5 * seen.normal[2]) * (0.35 + 0.65 * open_above)
     # Light from the ground below, which is brighter under a high sun.
