@@ -60,6 +60,8 @@ def parallel_map(
     stop = context.Event()
     chunk = chunk or CHUNK
     chunks = [jobs[start : start + chunk] for start in range(0, len(jobs), chunk)]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # before any fork: a forked OpenCV thread pool would hang
     with _one_interrupt():
         pool = ProcessPoolExecutor(
             min(workers, len(chunks)), context, initializer=_start_worker, initargs=(stop,)
@@ -72,6 +74,7 @@ def parallel_map(
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            cv2.setNumThreads(threads)
 
 
 def _call_each(function: Callable, jobs: list[tuple]) -> list:

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -106,18 +105,13 @@ class SampleSet:
             files = [(k, self.frame_path(root, split, k, per_scene)) for k in range(total)]
             missing = [(k, path) for k, path in files if not is_complete(path)]
             jobs += [(self, seed, split, per_scene, k, path) for k, path in missing]
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # before any fork: a forked OpenCV thread pool would hang
-        try:
-            with (
-                tqdm(total=len(jobs), unit="frame", desc=self.name, disable=not progress) as bar,
-                # A scene's frames go to one process, which keeps the scene.
-                closing(parallel_map(_make, jobs, workers, chunk=per_scene)) as made,
-            ):
-                for _ in made:
-                    bar.update()
-        finally:
-            cv2.setNumThreads(threads)
+        with (
+            tqdm(total=len(jobs), unit="frame", desc=self.name, disable=not progress) as bar,
+            # A scene's frames go to one process, which keeps the scene.
+            closing(parallel_map(_make, jobs, workers, chunk=per_scene)) as made,
+        ):
+            for _ in made:
+                bar.update()
         return len(jobs)
 
     def _read_manifest(self, root: Path, settings: dict[str, int]) -> dict[str, int]:

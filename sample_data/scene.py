@@ -62,7 +62,7 @@ def read_palette(path: Path, textures: ModuleType) -> pd.DataFrame:
     The file names the painters of a role, from which one is drawn a material, and the limits of
     what else is drawn; see `Materials`. Painters are functions of `textures` or the common ones.
     """
-    table = pd.read_csv(path, float_precision="round_trip")
+    table = pd.read_csv(path)
     table["painters"] = [
         [getattr(textures, name, None) or getattr(common, name) for name in names.split()]
         for names in table["painters"]

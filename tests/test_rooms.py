@@ -1,8 +1,12 @@
 """The built-in sample set: layout, determinism, resume, and the geometry behind the pictures."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -144,6 +148,22 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write_frame(tmp_path / "1.h5", np.zeros((3, 4, 4), np.uint8), np.ones((4, 4)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_start_after_opencv_has_used_its_threads(tmp_path):
+    script = tmp_path / "blur.py"
+    script.write_text(
+        "import cv2, numpy as np\n"
+        "from dataloaders.processes import parallel_map\n"
+        "def blur(size): return cv2.GaussianBlur(np.ones((size, size), 'f'), (0, 0), 7).shape\n"
+        "cv2.setNumThreads(4)\n"
+        "blur(2000)\n"
+        "print(list(parallel_map(blur, [(600,), (700,)], 2, chunk=1)), cv2.getNumThreads())\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    command, env = [sys.executable, str(script)], {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[(600, 600), (700, 700)] 4\n", done.stderr
 
 
 def test_an_interrupt_ends_with_a_sentence(tmp_path, monkeypatch, capsys):
