@@ -5,28 +5,35 @@
     python predict.py --rgb photo.jpg --sample-from dense.npy -n 500 --resume CHECKPOINT
 
 Sparse depth is a 16-bit PNG, .npy, .npz, .exr or .csv of the image's own size, 0 where nothing was
-measured (`inference.image_files`). Two folders are matched by the files' stems. Writes for each
-image, under --out: <stem>_depth.png (16-bit millimetres), <stem>_depth.npy (float32 metres),
-<stem>_picture.png (to look at) and, with --intrinsics, <stem>.ply (a point cloud).
+measured (`inference.image_files`). Two folders, or one that holds both, are matched by the files'
+names (`inference.pairs`). Writes for each image, under --out: <stem>_depth.png (16-bit
+millimetres), <stem>_depth.npy (float32 metres), <stem>_picture.png (to look at) and, with
+--intrinsics, <stem>.ply (a point cloud).
 """
 
 import argparse
 import contextlib
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
+from dataloaders.errors import counted
 from dataloaders.sampling import Measurements, measure
+from dataloaders.units import check_scale
+from engine import flags
 from engine.cli import run_script, user_sentence
-from engine.errors import RunError
+from engine.errors import OptionError, RunError
 from engine.files import whole_file
-from engine.flags import OptionError, add_flag
+from engine.flags import Settings, count, given_flags, of_call, seed, whole
 from engine.metrics import depth_metrics
-from inference.image_files import match_pairs, read_depth, read_rgb
+from inference.image_files import read_depth, read_rgb
+from inference.pairs import Pair, match_pairs
 from inference.point_cloud import Intrinsics, save_ply
 from inference.predictor import RESIZES, Prediction, Predictor
 from inference.tiling import MAX_TILE_PIXELS
@@ -35,106 +42,103 @@ from visualize.pictures import prediction_picture, save_depth_png, save_picture
 
 LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
+SCORES = {"RMSE": "RMSE {:.4f} m", "MAE": "MAE {:.4f} m", "ABS_REL": "REL {:.4f}"}
+SCORES["DELTA1.25"] = "d1.25 {:.4f}"
+
+
+@dataclass
+class FileConfig(Settings):
+    """What is read and written."""
+
+    TITLE: ClassVar[str] = "input and output"
+
+    rgb: str | None = of_call(None, "photograph, or folder of them", required=True)
+    sparse: str | None = of_call(None, "its measurements, or folder of them")
+    sample_from: str | None = of_call(
+        None,
+        "dense depth to draw the measurements from; the result is scored against it",
+        short=("--sample-from",),
+        metavar="DENSE",
+    )
+    depth_scale: float | None = of_call(
+        None,
+        "metres = value / scale; needed for integers (1000 for millimetres, 256 for KITTI)",
+        short=("--depth-scale",),
+        type=float,
+    )
+    n_sample: int = of_call(500, "how many to draw", short=("--n-sample", "-n"), type=count)
+    sampler: str = of_call(
+        "exact", "draw as many as -n says, or that many on average", choices=SAMPLERS
+    )
+    seed: int = of_call(0, "of the draw", type=seed)
+    intrinsics: str | None = of_call(
+        None,
+        "of the photograph's pixels, or a text file with the 3x3 matrix; writes a point cloud too",
+        metavar="fx,fy,cx,cy",
+    )
+    out: str = of_call("output/predictions", "folder")
+
+
+@dataclass
+class PredictConfig(FileConfig):
+    """Every flag of this script."""
+
+    TITLE: ClassVar[str] = "network"
+
+    resume: str | None = of_call(
+        None, "file or run folder", short=("-r",), required=True, metavar="CHECKPOINT"
+    )
+    resize: str = of_call(
+        "training",
+        "training: at the scale the network was trained at, NYU's 240 pixels for the short side, "
+        "and back; none: at the image's own size",
+        choices=RESIZES,
+    )
+    thin: bool = of_call(True, "drop measurements beyond the density of training")
+    max_tile_pixels: int = of_call(
+        MAX_TILE_PIXELS,
+        "larger inputs are cut into overlapping tiles",
+        short=("--max-tile-pixels",),
+        type=count,
+    )
+    cspn_step: int | None = of_call(
+        None, "propagation steps", short=("--cspn-step",), type=whole, unset="as trained"
+    )
+    cspn_norm_type: str | None = of_call(
+        None,
+        "how the affinity is normalised",
+        short=("--cspn-norm-type",),
+        choices=NORM_TYPES,
+        unset="as trained",
+    )
+    cspn_anchor: str | None = of_call(
+        None,
+        "what measured pixels keep",
+        short=("--cspn-anchor",),
+        choices=ANCHORS,
+        unset="as trained",
+    )
+    device: str = of_call("auto", "auto, cpu, cuda or cuda:N")
+    debug: bool = of_call(False, "full traceback on errors", action="store_true")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every flag of this script; words are joined by underscores or dashes, as you like."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-    group = parser.add_argument_group("input and output")
-    add_flag(group, "--rgb", required=True, help="photograph, or folder of them")
-    source = group.add_mutually_exclusive_group(required=True)
-    add_flag(source, "--sparse", help="its measurements, or folder of them")
-    add_flag(
-        source,
-        *_spelt("--sample_from"),
-        metavar="DENSE",
-        help="dense depth to draw the measurements from; the result is scored against it",
-    )
-    add_flag(
-        group,
-        *_spelt("--depth_scale"),
-        type=float,
-        help="metres = value / scale; needed for integers (1000 for millimetres, 256 for KITTI)",
-    )
-    add_flag(group, "-n", *_spelt("--n_sample"), type=int, default=500, help="how many to draw")
-    add_flag(
-        group,
-        "--sampler",
-        choices=SAMPLERS,
-        default="exact",
-        help="draw as many as -n says, or that many on average",
-    )
-    add_flag(group, "--seed", type=int, default=0, help="of the draw")
-    add_flag(
-        group,
-        "--intrinsics",
-        metavar="fx,fy,cx,cy",
-        help="of the photograph's pixels; writes a point cloud too",
-    )
-    add_flag(group, "--out", default="output/predictions", help="folder")
-
-    group = parser.add_argument_group("network")
-    add_flag(
-        group, "--resume", "-r", required=True, metavar="CHECKPOINT", help="file or run folder"
-    )
-    add_flag(
-        group,
-        "--resize",
-        choices=RESIZES,
-        default="training",
-        help="training: at the scale the network was trained at, NYU's 240 pixels for the short "
-        "side, and back; none: at the image's own size",
-    )
-    add_flag(
-        group,
-        "--thin",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="drop measurements beyond the density of training",
-    )
-    add_flag(
-        group,
-        *_spelt("--max_tile_pixels"),
-        type=int,
-        default=MAX_TILE_PIXELS,
-        help="larger inputs are cut into overlapping tiles",
-    )
-    propagation = {
-        "step": ("propagation steps", {"type": int}),
-        "norm_type": ("how the affinity is normalised", {"choices": NORM_TYPES}),
-        "anchor": ("what measured pixels keep", {"choices": ANCHORS}),
-    }
-    for name, (text, kind) in propagation.items():
-        add_flag(group, *_spelt(f"--cspn_{name}"), **kind, help=text, unset="as trained")
-    add_flag(group, "--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add_flag(group, "--debug", action="store_true", help="full traceback on errors")
-    return parser
-
-
-def _spelt(name: str) -> tuple[str, ...]:
-    """A flag with underscores, as elsewhere in this project, and with dashes."""
-    return name, "--" + name[2:].replace("_", "-")
+    """Return the parser; words of a flag are joined by underscores or dashes."""
+    return flags.build_parser(__doc__, PredictConfig)
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
-    if args.n_sample < 1 or args.seed < 0:
-        raise OptionError("-n must be 1 or more, and --seed not negative")
-    try:
-        camera = Intrinsics.parse(args.intrinsics) if args.intrinsics else None
-    except ValueError as error:
-        raise OptionError(f"--{error}") from error
+    args = PredictConfig.of(given_flags(build_parser(), argv))
+    if (args.sparse is None) == (args.sample_from is None):
+        raise OptionError("give either --sparse or --sample-from")
+    if args.depth_scale is not None:
+        check_scale(args.depth_scale)
+    camera = Intrinsics.parse(args.intrinsics) if args.intrinsics is not None else None
     pairs, left_out = match_pairs(Path(args.rgb), Path(args.sparse or args.sample_from))
     if left_out:
         print(f"left out, without a partner: {', '.join(left_out)}")
     out = Path(args.out)
-    _protect_inputs(out, pairs)
-
+    protect_inputs(out, pairs)
     predictor = Predictor.from_checkpoint(
         args.resume,
         device=args.device,
@@ -145,62 +149,91 @@ def main(argv: list[str] | None = None) -> None:
         max_tile_pixels=args.max_tile_pixels,
         thin=args.thin,
     )
-    describe(predictor)
+    print(predictor.describe())
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     several = len(pairs) > 1  # for one image packing would not pay
     with packed_weights(predictor.model) if several else contextlib.nullcontext():
-        for index, (rgb_path, depth_path) in enumerate(pairs):
+        for index, pair in enumerate(pairs):
             try:
-                predict_pair(predictor, rgb_path, depth_path, index, args, camera, out)
+                rgb, sparse_depth, prediction, lines = predict_pair(
+                    predictor, pair, args, camera, np.random.default_rng((args.seed, index))
+                )
             except Exception as error:
                 sentence = user_sentence(error, LOWER)
                 if not several or sentence is None:
                     raise
                 failed += 1
                 print(f"failed: {sentence}")
+                continue
+            paths = save_prediction(out, pair[0].stem, rgb, sparse_depth, prediction, camera)
+            print(*lines, f"written: {', '.join(map(str, paths))}", sep="\n  ")
     if failed:
         raise RunError(f"{failed} of {len(pairs)} images failed, as said above")
 
 
 def predict_pair(
     predictor: Predictor,
-    rgb_path: Path,
-    depth_path: Path,
-    index: int,
-    args: argparse.Namespace,
+    pair: Pair,
+    args: FileConfig,
     camera: Intrinsics | None,
-    out: Path,
-) -> None:
-    """Read one pair, predict, write the files and say what was done."""
-    rgb = read_rgb(rgb_path)
-    file = read_depth(depth_path, rgb.shape[:2], scale=args.depth_scale)
-    sparse_depth, notes = file.depth, list(file.notes)
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, Prediction, list[str]]:
+    """Read one pair and predict.
+
+    Returns:
+        rgb (H, W, 3) uint8, sparse depth (H, W) metres, the prediction, and lines on what was done.
+    """
+    rgb, notes = read_rgb(pair[0])
+    depth, depth_notes = read_depth(pair[1], rgb.shape[:2], scale=args.depth_scale)
+    notes += depth_notes + (camera.notes(rgb.shape[:2]) if camera else [])
+    sparse_depth = depth
     if args.sample_from:
-        rng = np.random.default_rng((args.seed, index))
-        measurements = Measurements.choose(args.sampler, args.n_sample, 0.0, 0.0, rng)
-        sparse_depth = measure(rgb.transpose(2, 0, 1), file.depth, measurements, rng)
+        if not depth.any():
+            raise DataError(f"{pair[1]} holds no measurement, so there is nothing to draw from")
+        drawn = Measurements.choose(args.sampler, args.n_sample, 0.0, 0.0, rng)
+        sparse_depth = measure(rgb.transpose(2, 0, 1), depth, drawn, rng)
     began = time.perf_counter()
     prediction = predictor(rgb, sparse_depth)
     seconds = time.perf_counter() - began
-    written = save_prediction(out, rgb_path.stem, rgb, sparse_depth, prediction, camera)
-
-    height, width = sparse_depth.shape
-    print(f"{rgb_path}: {width}x{height}, {_measurements(prediction, sparse_depth)}")
-    print(f"  {_network(prediction)}, {seconds:.1f} s")
-    low, high = prediction.depth.min(), prediction.depth.max()
-    print(f"  depth {low:.2f} to {high:.2f} m, median {np.median(prediction.depth):.2f} m")
+    height, width = depth.shape
+    lines = [
+        f"{pair[0]}: {width}x{height}, {_range_of(sparse_depth[sparse_depth > 0])}",
+        f"{prediction.seen()}, {seconds:.1f} s",
+        f"depth {prediction.depth.min():.2f} to {prediction.depth.max():.2f} m, "
+        f"median {np.median(prediction.depth):.2f} m",
+    ]
     if args.sample_from:
-        maps = (torch.from_numpy(m)[None, None] for m in (prediction.depth, file.depth))
-        scores = {name: value.item() for name, value in depth_metrics(*maps).items()}
-        print(
-            f"  against {depth_path}: RMSE {scores['RMSE']:.4f} m, MAE {scores['MAE']:.4f} m, "
-            f"REL {scores['ABS_REL']:.4f}, d1.25 {scores['DELTA1.25']:.4f}"
+        scores = depth_metrics(
+            *(torch.from_numpy(m)[None, None] for m in (prediction.depth, depth))
         )
-    notes += _cautions(prediction)
-    for note in notes:
-        print(f"  note: {note}")
-    print(f"  written: {', '.join(str(path) for path in written)}")
+        shown = (text.format(scores[name].item()) for name, text in SCORES.items())
+        lines.append(f"against {pair[1]}: {', '.join(shown)}")
+    far = float((prediction.depth > PNG_LIMIT).mean())
+    if far:
+        notes.append(f"{far:.3%} of the pixels are beyond {PNG_LIMIT} m, where the PNG is clipped")
+    lines += [f"note: {note}" for note in notes + prediction.notes()]
+    return rgb, sparse_depth, prediction, lines
+
+
+def _range_of(known: np.ndarray) -> str:
+    if not known.size:
+        return "no measurement"
+    return f"{counted(known.size, 'measurement')} of {known.min():.2f} to {known.max():.2f} m"
+
+
+def outputs(out: Path, stem: str) -> list[Path]:
+    """Return where the results of an image go: depth as PNG and .npy, the picture, the points."""
+    return [out / f"{stem}{end}" for end in ("_depth.png", "_depth.npy", "_picture.png", ".ply")]
+
+
+def protect_inputs(out: Path, pairs: list[Pair]) -> None:
+    """Raise where a result, which may replace an earlier one, would replace a file that is read."""
+    inputs = {path.resolve() for pair in pairs for path in pair}
+    for rgb_path, _ in pairs:
+        for path in outputs(out, rgb_path.stem):
+            if path.resolve() in inputs:
+                raise DataError(f"the result {path} would overwrite an input; choose another --out")
 
 
 def save_prediction(
@@ -211,8 +244,12 @@ def save_prediction(
     prediction: Prediction,
     camera: Intrinsics | None,
 ) -> list[Path]:
-    """Write the result files of one image and return their paths."""
-    png, npy, picture, ply = _outputs(out, stem)
+    """Write the results of one image and return their paths.
+
+    Raises:
+        OSError: one cannot be written; no half file has its name.
+    """
+    png, npy, picture, ply = outputs(out, stem)
     depth = prediction.depth
     writers = {
         png: lambda path: save_depth_png(path, depth),
@@ -222,71 +259,9 @@ def save_prediction(
     if camera is not None:
         writers[ply] = lambda path: save_ply(path, depth, rgb, camera)
     for path, write in writers.items():
-        with whole_file(path) as part:  # on a full disk no half file has a result's name
+        with whole_file(path) as part:
             write(part)
     return list(writers)
-
-
-def _outputs(out: Path, stem: str) -> tuple[Path, Path, Path, Path]:
-    names = (f"{stem}_depth.png", f"{stem}_depth.npy", f"{stem}_picture.png", f"{stem}.ply")
-    return tuple(out / name for name in names)
-
-
-def _protect_inputs(out: Path, pairs: list[tuple[Path, Path]]) -> None:
-    """Results replace those of an earlier call, but never a file that is being read."""
-    inputs = {path.resolve() for pair in pairs for path in pair}
-    for rgb_path, _ in pairs:
-        for path in _outputs(out, rgb_path.stem):
-            if path.resolve() in inputs:
-                raise DataError(f"the result {path} would overwrite an input; choose another --out")
-
-
-def describe(predictor: Predictor) -> None:
-    """Say which network runs."""
-    checkpoint, settings = predictor.checkpoint, predictor.settings
-    refine = settings.refine
-    text = f"{checkpoint.path}: {checkpoint.kind} checkpoint, {settings.arch}, refinement {refine}"
-    if refine == "cspn":
-        text += f" {settings.cspn_step} steps {settings.cspn_norm_type} {settings.cspn_anchor}"
-    print(f"{text}, on {predictor.device}")
-
-
-def _measurements(prediction: Prediction, sparse_depth: np.ndarray) -> str:
-    if not prediction.measurements:
-        return "no measurement"
-    known = sparse_depth[sparse_depth > 0]
-    return f"{prediction.measurements} measurements of {known.min():.2f} to {known.max():.2f} m"
-
-
-def _network(prediction: Prediction) -> str:
-    height, width = prediction.network_size
-    scale = {"training": "the training scale", "none": "its own size"}[prediction.resize]
-    tiles = f" in {prediction.tiles} tiles" if prediction.tiles > 1 else ""
-    return f"the network saw {width}x{height} ({scale}){tiles}, {prediction.used} measurements"
-
-
-def _cautions(prediction: Prediction) -> list[str]:
-    """What a user should know before trusting the depth."""
-    notes = []
-    expected, used = prediction.expected, prediction.used
-    dropped = prediction.measurements - used
-    if dropped and used == expected:
-        notes.append(f"{dropped} measurements beyond training's density dropped (--no-thin)")
-    elif dropped > 0.1 * prediction.measurements:
-        notes.append(f"{dropped} measurements met others in one pixel and were dropped")
-    if not used:
-        notes.append("without any measurement the depth is a guess from the colours alone")
-    elif expected and used < 0.5 * expected:
-        notes.append(f"training gave the network {expected} measurements here; expect worse depth")
-    elif expected and used > 2 * expected:
-        notes.append(f"training gave the network {expected} measurements here; more can hurt")
-    far = float((prediction.depth > PNG_LIMIT).mean())
-    if far:
-        notes.append(f"{far:.3%} of the pixels are beyond {PNG_LIMIT} m, where the PNG is clipped")
-    behind = float((prediction.depth <= 0).mean())
-    if behind:
-        notes.append(f"{behind:.3%} of the pixels are not positive: 0 in the PNG, no points")
-    return notes
 
 
 if __name__ == "__main__":

@@ -1,13 +1,20 @@
-"""Depth and colours as a point cloud in a PLY file."""
+"""Depth and colours as a point cloud in a PLY file, with the camera's intrinsics."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dataloaders.errors import DataError
+
 _VERTEX = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("r", "u1"), ("g", "u1"), ("b", "u1")]
 )
+
+
+# Distance of the principal point from the image's middle, in image sizes, that is usual.
+_USUAL_OFFSET = 0.15
 
 
 @dataclass(frozen=True)
@@ -24,22 +31,49 @@ class Intrinsics:
 
     @classmethod
     def parse(cls, text: str) -> "Intrinsics":
-        """From "fx,fy,cx,cy".
+        """Read "fx,fy,cx,cy", or the text file of that name with them or the 3x3 matrix.
 
         Raises:
-            ValueError: not four finite numbers, or a focal length that is not positive.
+            DataError: no such numbers, or a focal length that is not positive.
         """
+        name = text
         try:
-            fx, fy, cx, cy = (float(part) for part in text.split(","))
-        except ValueError as error:
-            raise ValueError(f"intrinsics must be fx,fy,cx,cy in pixels, got {text!r}") from error
-        if not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0):
-            raise ValueError(f"intrinsics must be finite with positive fx and fy, got {text!r}")
-        return cls(fx, fy, cx, cy)
+            if Path(name).is_file():
+                text = Path(name).read_text(encoding="utf-8-sig")
+            values = [float(number) for number in re.split(r"[\s,;\[\]]+", text.strip(" \n[]"))]
+        except (OSError, ValueError):
+            values = []
+        if len(values) == 9 and values[6:] == [0, 0, 1] and values[1] == 0 == values[3]:
+            values = [values[i] for i in (0, 4, 2, 5)]
+        if len(values) != 4:
+            raise DataError(
+                "intrinsics must be fx,fy,cx,cy in pixels, or a text file with them or the matrix "
+                f"fx 0 cx, 0 fy cy, 0 0 1; got {name!r}"
+            )
+        if not (np.isfinite(values).all() and min(values[:2]) > 0):
+            raise DataError(f"intrinsics must be finite with positive fx and fy, got {name!r}")
+        return cls(*values)
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """Return what is unusual about these intrinsics for an image of `size` (H, W).
+
+        Raises:
+            DataError: the principal point lies outside, as that of another resolution.
+        """
+        height, width = size
+        centre = f"the principal point ({self.cx:g}, {self.cy:g})"
+        if not (0 <= self.cx < width and 0 <= self.cy < height):
+            raise DataError(
+                f"{centre} lies outside of the image of {width}x{height}; give the intrinsics of "
+                "this resolution"
+            )
+        if max(abs(self.cx / width - 0.5), abs(self.cy / height - 0.5)) > _USUAL_OFFSET:
+            return [f"{centre} is far from the middle; are the intrinsics of {width}x{height}?"]
+        return []
 
 
 def back_project(depth: np.ndarray, intrinsics: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
-    """The points that pixels see.
+    """Return the points that pixels see.
 
     Args:
         depth: (H, W) metres along the optical axis; pixels that are not positive are left out.

@@ -18,9 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from dataloaders import DATA_SETS, RGB_ENCODINGS, DataError
+from dataloaders.errors import counted
 from dataloaders.hdf5 import MAX_VALUES
 from dataloaders.sampling import resize_points, thin_points
 from dataloaders.transforms import encode_rgb, resized_size
+from dataloaders.units import check_metres
 from engine import config
 from engine.checkpoint import (
     Checkpoint,
@@ -31,6 +33,7 @@ from engine.checkpoint import (
 )
 from engine.errors import OptionError
 from engine.precision import use_exact_float32
+from inference.image_files import MAX_PIXELS
 from inference.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
 from models import DepthCompletionNet
 from models.network import MIN_SIZE
@@ -60,6 +63,35 @@ class Prediction:
     measurements: int
     used: int
     expected: int | None
+
+    def seen(self) -> str:
+        """Return what the network was given, as a clause."""
+        height, width = self.network_size
+        scale = {"training": "the training scale", "none": "its own size"}[self.resize]
+        tiles = f" in {self.tiles} tiles" if self.tiles > 1 else ""
+        measurements = counted(self.used, "measurement")
+        return f"the network saw {width}x{height} ({scale}){tiles}, {measurements}"
+
+    def notes(self) -> list[str]:
+        """Return what a user should know before trusting the depth, a clause each."""
+        notes, dropped = [], self.measurements - self.used
+        if dropped and self.used == self.expected:
+            notes.append(
+                f"{counted(dropped, 'measurement')} beyond training's density dropped (--no-thin)"
+            )
+        elif dropped > 0.1 * self.measurements:
+            notes.append(f"{counted(dropped, 'measurement')} dropped for another in the same pixel")
+        trained = f"training gave the network {self.expected} measurements here"
+        if not self.used:
+            notes.append("without any measurement the depth is a guess from the colours alone")
+        elif self.expected and self.used < 0.5 * self.expected:
+            notes.append(f"{trained}; expect worse depth")
+        elif self.expected and self.used > 2 * self.expected:
+            notes.append(f"{trained}; more can hurt")
+        behind = float((self.depth <= 0).mean())
+        if behind:
+            notes.append(f"{behind:.3%} of the pixels are not positive: 0 in the PNG, no points")
+        return notes
 
 
 class Predictor:
@@ -170,6 +202,15 @@ class Predictor:
         predictor.checkpoint, predictor.settings = checkpoint, settings
         return predictor
 
+    def describe(self) -> str:
+        """Return which network runs where, as one line."""
+        checkpoint, settings = self.checkpoint, self.settings
+        text = f"{checkpoint.path}: {checkpoint.kind} checkpoint, {settings.arch}, "
+        text += f"refinement {settings.refine}"
+        if settings.refine == "cspn":
+            text += f" {settings.cspn_step} steps {settings.cspn_norm_type} {settings.cspn_anchor}"
+        return f"{text}, on {self.device}"
+
     def __call__(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> Prediction:
         """Complete the depth of one image.
 
@@ -178,8 +219,8 @@ class Predictor:
             sparse_depth: (H, W) float metres, 0 = no measurement.
 
         Raises:
-            DataError: another shape or type, values that are not finite or negative, no pixels,
-                or more of them than the limit for images.
+            DataError: another shape or type, depth that cannot be metres, no pixels, or more of
+                them than the limit for images.
         """
         rgb, sparse_depth = _checked(rgb, sparse_depth)
         measurements, own_size = int(np.count_nonzero(sparse_depth)), sparse_depth.shape
@@ -187,9 +228,10 @@ class Predictor:
         if self.resize == "training" and self.short_side is not None:
             size = resized_size(own_size[::-1], self.short_side)[::-1]
         if 3 * size[0] * size[1] > MAX_VALUES:
+            scale = "the training scale" if size != own_size else "its own size"
             raise DataError(
-                f"an image of {own_size[1]}x{own_size[0]} pixels is {size[1]}x{size[0]} at the "
-                f"training scale, more than {MAX_VALUES // 3} pixels"
+                f"an image of {own_size[1]}x{own_size[0]} is {size[1]}x{size[0]} at {scale}, "
+                f"more than {MAX_VALUES // 3} pixels"
             )
         if size != own_size:
             image = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR)
@@ -268,13 +310,15 @@ def _checked(rgb: np.ndarray, sparse_depth: np.ndarray) -> tuple[np.ndarray, np.
             f"sparse_depth must be {rgb.shape[:2]} metres like rgb, "
             f"got {sparse_depth.shape} {sparse_depth.dtype}"
         )
-    if rgb.size == 0 or rgb.size > MAX_VALUES:
-        raise DataError(f"rgb must have 1..{MAX_VALUES // 3} pixels, got {rgb.shape}")
-    sparse_depth = sparse_depth.astype(np.float32)
-    if not np.isfinite(sparse_depth).all():
-        raise DataError("sparse_depth holds NaN or infinite values, expected metres and 0")
-    if sparse_depth.min() < 0:
-        raise DataError("sparse_depth holds negative values, expected metres and 0")
+    if rgb.size == 0 or rgb.size > 3 * MAX_PIXELS:
+        raise DataError(f"rgb must have 1..{MAX_PIXELS} pixels, got {rgb.shape}")
+    if sparse_depth.dtype.kind != "f" and sparse_depth.any():
+        raise DataError(
+            f"sparse_depth holds {sparse_depth.dtype}, expected floats in metres; divide it by its "
+            "units per metre (sparse_depth / 1000 for millimetres)"
+        )
+    with np.errstate(over="ignore"):
+        sparse_depth = check_metres(sparse_depth.astype(np.float32), "sparse_depth")
     if rgb.dtype != np.uint8:
         if not (rgb.min() >= 0 and rgb.max() <= 1):
             raise DataError(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dataloaders import DataError
 from inference.point_cloud import Intrinsics, back_project, save_ply
 
 CAMERA = Intrinsics(500.0, 400.0, 3.0, 2.0)
@@ -61,3 +62,32 @@ def test_wrong_intrinsics_are_refused(text):
 
 def test_intrinsics_are_read_from_a_flag():
     assert Intrinsics.parse("500,400,3,2.0") == CAMERA
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "500 0 3\n0 400 2\n0 0 1\n",
+        "500, 0, 3\r\n0, 400, 2\r\n0, 0, 1",
+        "[[5e2, 0, 3], [0, 4e2, 2], [0, 0, 1]]",
+        "500 400 3 2",
+    ],
+)
+def test_intrinsics_are_read_from_a_text_file(text, tmp_path):
+    (tmp_path / "K.txt").write_text(text)
+    assert Intrinsics.parse(str(tmp_path / "K.txt")) == CAMERA
+
+
+@pytest.mark.parametrize("text", ["500 0 3 0 400 2", "500 9 3\n0 400 2\n0 0 1", "width: 5", ""])
+def test_files_without_intrinsics_are_refused_by_name(text, tmp_path):
+    (tmp_path / "K.txt").write_text(text)
+    with pytest.raises(DataError, match=r"or a text file with them or the matrix.*K\.txt"):
+        Intrinsics.parse(str(tmp_path / "K.txt"))
+
+
+def test_intrinsics_of_another_resolution_are_noticed():
+    nyu = Intrinsics(518.86, 519.47, 325.58, 253.74)
+    assert nyu.notes((480, 640)) == []
+    with pytest.raises(DataError, match=r"\(325.58, 253.74\) lies outside of the image of 320x240"):
+        nyu.notes((240, 320))
+    assert "far from the middle; are the intrinsics of 1280x960" in nyu.notes((960, 1280))[0]

@@ -1,5 +1,6 @@
 """The predictor and predict.py on people's own files."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,16 @@ import pytest
 import torch
 from golden_weights import golden_state_dict
 from PIL import Image
+from test_image_files import write
 from test_point_cloud import read_ply
-from test_sparse_files import write
 
 import predict as predict_script
 from dataloaders import DataError, NYUDepthDataset
 from dataloaders.sampling import resize_points, thin_points
 from engine.checkpoint import CheckpointError, save_checkpoint
-from engine.errors import OptionError
-from inference.predictor import Predictor
+from engine.errors import OptionError, RunError
+from inference.point_cloud import Intrinsics
+from inference.predictor import Prediction, Predictor
 from models import build_model, convert_released_state_dict
 from visualize.pictures import FOOT_HEIGHT, GAP, LABEL_HEIGHT
 
@@ -140,6 +142,14 @@ def test_images_smaller_than_the_network_takes_are_padded(predictor):
         (np.zeros((40, 60, 3), np.uint8), np.zeros((60, 40)), r"must be \(40, 60\) metres"),
         (np.zeros((40, 60, 3), np.uint8), np.full((40, 60), np.nan), "NaN or infinite"),
         (np.zeros((40, 60, 3), np.uint8), np.full((40, 60), -1.0), "negative"),
+        (
+            np.zeros((40, 60, 3), np.uint8),
+            np.full((40, 60), 2000, np.uint16),
+            r"holds uint16, expected floats in metres; divide it .*sparse_depth / 1000",
+        ),
+        (np.zeros((40, 60, 3), np.uint8), np.full((40, 60), 2000.0), "divide millimetres by 1000"),
+        (np.zeros((40, 60, 3), np.uint8), np.full((40, 60), 0.004), "nearer than any scene"),
+        (np.zeros((40, 60, 3), np.uint8), np.full((40, 60), 1e38), "2400 1e.38 values, expected"),
         (np.zeros((0, 60, 3), np.uint8), np.zeros((0, 60)), "pixels"),
         (np.zeros((2, 9000, 3), np.uint8), np.zeros((2, 9000)), "1080000x240 at the training"),
     ],
@@ -257,8 +267,6 @@ def test_flags_are_spelt_with_underscores_too(photo, pair, checkpoint, tmp_path,
 
 
 def test_folders_go_on_after_a_bad_file_and_say_so(pair, checkpoint, tmp_path, capsys):
-    from engine.errors import RunError
-
     for name in ("rgb", "sparse"):
         (tmp_path / name).mkdir()
     for name in ("a", "b", "alone"):
@@ -269,7 +277,9 @@ def test_folders_go_on_after_a_bad_file_and_say_so(pair, checkpoint, tmp_path, c
     with pytest.raises(RunError, match="1 of 2 images failed"):
         run(*flags, "--out", tmp_path / "out")
     text = capsys.readouterr().out
-    assert "left out" in text and "alone.png" in text and "a.npy holds negative depth" in text
+    assert (
+        "left out" in text and "alone.png" in text and "a.npy: depth holds negative values" in text
+    )
     assert (tmp_path / "out" / "b_depth.npy").is_file()
     assert not (tmp_path / "out" / "a_depth.npy").exists()
 
@@ -300,11 +310,95 @@ def test_wrong_options_are_refused_with_a_sentence(checkpoint, options, sentence
 
 def test_wrong_flags_are_refused_before_anything_is_read(capsys):
     for flags, sentence in (
-        (["--intrinsics", "1,2"], "--intrinsics must be fx,fy,cx,cy"),
-        (["-n", 0], "-n must be 1 or more"),
+        (["--intrinsics", "1,2"], "intrinsics must be fx,fy,cx,cy"),
+        (["--depth-scale", 0.001], "units per metre, got 0.001; .* give 1000"),
+        (["--sample-from", "d.png"], "give either --sparse or --sample-from"),
     ):
-        with pytest.raises(OptionError, match=sentence):
+        with pytest.raises((OptionError, DataError), match=sentence):
             run("--rgb", "a.png", "--sparse", "b.png", "--resume", "c", *flags)
-    with pytest.raises(SystemExit):
+    with pytest.raises(OptionError, match="give either --sparse or --sample-from"):
         run("--rgb", "a.png", "--resume", "c")
-    assert "--sparse --sample_from" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("--rgb", "a.png", "--sparse", "b.png", "--resume", "c", "-n", 0)
+    assert "must be a whole number from 1 up" in capsys.readouterr().err
+
+
+def test_a_scene_without_a_measurement_cannot_be_drawn_from(photo, checkpoint, tmp_path):
+    np.save(tmp_path / "dense.npy", np.zeros(SIZE, np.float32))
+    flags = ["--rgb", photo, "--sample-from", tmp_path / "dense.npy", "--resume", checkpoint]
+    with pytest.raises(DataError, match=r"dense\.npy holds no measurement, so there is nothing"):
+        run(*flags, "--out", tmp_path / "out")
+
+
+def test_what_was_read_otherwise_is_said_beside_the_result(pair, checkpoint, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(pair[0]).convert("L").save(tmp_path / "photo.png", exif=exif)
+    (tmp_path / "sparse.csv").write_text("u,v,depth\n10,20,1.5\n159.6,20,1.5\n")
+    flags = ["--rgb", tmp_path / "photo.png", "--sparse", tmp_path / "sparse.csv"]
+    flags += ["--resume", checkpoint, "--out", tmp_path / "out", "--resize", "none"]
+    run(*flags, "--intrinsics", "150,150,20,60")
+    text = capsys.readouterr().out
+    assert "photo.png: 160x120, 1 measurement of 1.50 to 1.50 m" in text
+    assert "(its own size), 1 measurement, " in text
+    for note in (
+        "the photograph is gray",
+        "the photograph is turned as its EXIF orientation 3 says",
+        "left out 1 point of 2 outside of the image",
+        "the principal point (20, 60) is far from the middle",
+    ):
+        assert f"  note: {note}" in text
+
+
+def test_one_folder_holds_photographs_and_depth(pair, checkpoint, tmp_path, capsys):
+    for i in range(2):
+        Image.fromarray(pair[0]).save(tmp_path / f"{i}_rgb.png")
+        write(tmp_path / f"{i}_depth.png", pair[1])
+    flags = ["--rgb", tmp_path, "--sparse", tmp_path, "--depth-scale", 1000, "--resize", "none"]
+    run(*flags, "--resume", checkpoint, "--out", tmp_path / "out")
+    text = capsys.readouterr().out
+    assert "left out" not in text and "1_rgb.png: 160x120" in text
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    ends = ("depth.npy", "depth.png", "picture.png")
+    assert names == [f"{i}_rgb_{end}" for i in range(2) for end in ends]
+
+
+def test_a_photograph_of_48_megapixels_is_seen_at_the_training_scale(predictor):
+    rgb = np.zeros((6048, 8064, 3), np.uint8)
+    sparse_depth = np.zeros(rgb.shape[:2], np.float32)
+    sparse_depth[3000, 4000] = 2
+    prediction = predictor(rgb, sparse_depth)
+    assert prediction.network_size == (240, 320) and prediction.used == 1
+    assert prediction.depth.shape == (6048, 8064)
+    own = Predictor(predictor.model, resize="none")
+    with pytest.raises(DataError, match="an image of 8064x6048 is 8064x6048 at its own size, more"):
+        own(rgb, sparse_depth)
+
+
+@pytest.mark.parametrize("limit", [100, 30_000, 80_000])
+def test_a_full_disk_leaves_no_half_result(limit, pair, tmp_path):
+    """A limit on the size of files stands for the disk: writing beyond it fails in the middle."""
+    rgb, sparse_depth = pair
+    depth = np.random.default_rng(0).uniform(1, 9, SIZE).astype(np.float32)
+    prediction = Prediction(depth, depth, "none", SIZE, 1, 5, 5, None)
+    camera = Intrinsics(150, 150, 80, 60)
+    (tmp_path / "photo_depth.npy").write_bytes(b"of an earlier call")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))  # SIGXFSZ is ignored by Python
+    try:
+        with pytest.raises(OSError, match=str(tmp_path / "photo")):
+            predict_script.save_prediction(tmp_path, "photo", rgb, sparse_depth, prediction, camera)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path.name for path in tmp_path.iterdir() if ".part" in path.name]
+    assert all(path.stat().st_size <= limit for path in tmp_path.iterdir())
+    if (tmp_path / "photo_depth.png").exists():
+        Image.open(tmp_path / "photo_depth.png").load()
+    if limit < depth.nbytes:
+        assert (tmp_path / "photo_depth.npy").read_bytes() == b"of an earlier call"
+    else:
+        np.testing.assert_array_equal(np.load(tmp_path / "photo_depth.npy"), depth)
+    save = predict_script.save_prediction
+    written = save(tmp_path, "photo", rgb, sparse_depth, prediction, camera)
+    assert any(path.stat().st_size > limit for path in written)
+    np.testing.assert_array_equal(np.load(tmp_path / "photo_depth.npy"), depth)

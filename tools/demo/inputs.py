@@ -55,7 +55,7 @@ def open_image(path: Path, short_side: int | None) -> Frame:
         DataError: not a photograph, too many pixels, or a side that would be too short.
     """
     try:
-        rgb = read_rgb(path)
+        rgb, _ = read_rgb(path)
     except DataError as error:
         raise _for_the_page(error, path) from error
     uploaded_size = rgb.shape[1::-1]
@@ -88,7 +88,7 @@ def open_depth(path: Path, frame: Frame) -> np.ndarray:
     expected = frame.uploaded_size[::-1] if frame.uploaded_size else size
     scale = PNG_SCALE if path.suffix.lower() == ".png" else None
     try:
-        depth = read_depth(path, expected, scale=scale).depth
+        depth, _ = read_depth(path, expected, scale=scale)
     except DataError as error:
         raise _for_the_page(error, path) from error
     if not depth.any():
