@@ -25,6 +25,7 @@ from models import (
     export_released_state_dict,
     is_released_state_dict,
 )
+from models.network import INPUT_CHANNELS
 from models.spn import SPN
 
 FORMAT = "cspn-depth 1"
@@ -200,7 +201,11 @@ def _own_args(path: Path, model: dict[str, Tensor]) -> dict:
             f"{path}: decoder.heads.weight has {channels} output channels, expected one of "
             + ", ".join(map(str, _HEADS))
         )
-    return {"arch": _arch(model)} | _HEADS[channels]
+    inputs = model["encoder.conv1_1.weight"].shape[1]
+    depth_input = {count: name for name, count in INPUT_CHANNELS.items()}.get(inputs, "sparse")
+    confidence = "decoder.error_head.weight" in model
+    network = {"arch": _arch(model), "depth_input": depth_input, "confidence": confidence}
+    return network | _HEADS[channels]
 
 
 def _arch(model: dict[str, Tensor]) -> str:

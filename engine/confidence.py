@@ -3,6 +3,9 @@
 The expected absolute error b of a pixel is the scale of a Laplace distribution of its depth.
 """
 
+import math
+
+import torch
 from torch import Tensor
 
 from engine.metrics import MIN_DEPTH, measured_pixels
@@ -47,3 +50,45 @@ def relative_loss(
 def scored_images(target: Tensor) -> Tensor:
     """Return how many images of a batch (metres, 0 = no ground truth) have ground truth."""
     return (measured_pixels(target) > 0).sum()
+
+
+def coverage(pred: Tensor, error: Tensor, target: Tensor, probability: float = 0.9) -> Tensor:
+    """Return how often the interval that should hold the depth with `probability` does, per image.
+
+    Of a Laplace distribution of scale b it is pred +- b log(1 / (1 - probability)).
+
+    Args:
+        pred, error, target: as for `relative_loss`.
+
+    Returns:
+        (B,) fractions of the pixels with ground truth.
+    """
+    valid = target > MIN_DEPTH
+    inside = (pred - target).abs() <= error * math.log(1 / (1 - probability))
+    return (inside & valid).flatten(1).sum(dim=1) / measured_pixels(target)
+
+
+def sparsification(pred: Tensor, order: Tensor, target: Tensor, steps: int = 20) -> Tensor:
+    """Return the RMSE of what is left when the pixels with the largest `order` are dropped.
+
+    Args:
+        pred, target: (H, W) metres, of one image. order: (H, W), such as the expected error.
+        steps: k / steps of the pixels with ground truth are dropped, k = 0 .. steps - 1.
+
+    Returns:
+        (steps,) metres.
+    """
+    valid = target > MIN_DEPTH
+    squares = (pred - target)[valid].square()[order[valid].argsort()]
+    means = squares.double().cumsum(0) / torch.arange(1, len(squares) + 1)
+    kept = [max(1, round(len(squares) * (1 - k / steps))) - 1 for k in range(steps)]
+    return means[kept].sqrt()
+
+
+def sparsification_error(pred: Tensor, error: Tensor, target: Tensor, steps: int = 20) -> float:
+    """Return the area between the sparsification curve of `error` and that of the true error, over
+    the image's RMSE (AUSE): 0 where the network knows its errors' order. Arguments of
+    `sparsification`."""
+    own = sparsification(pred, error, target, steps)
+    best = sparsification(pred, (pred - target).abs(), target, steps)
+    return ((own - best).mean() / own[0]).item()
