@@ -428,7 +428,7 @@ def test_it_is_installed_with_all_backends(tmp_path):
         "        print(error)\n"
         "from cspn.backends.op import _load\n"
         "print(_load('triton'))\n"
-        "outside = {'models', 'engine', 'dataloaders', 'scipy', 'PIL', 'h5py'} & set(sys.modules)\n"
+        "outside = {'models', 'engine', 'dataloaders', 'PIL', 'h5py'} & set(sys.modules)\n"
         "assert not outside, outside\n"
     )
     out, _ = run_python(code, cwd=elsewhere, python=python, path=packages)
