@@ -214,10 +214,15 @@ class DepthDataset(Dataset):
             "name": self.name(path),
         }
 
-    def item(self, loaded: dict, *, with_rgb: bool = True) -> dict:
-        """Return the item of what `load` returned; training leaves out rgb, for pictures."""
+    def item(self, loaded: dict, *, with_rgb: bool = True, out: np.ndarray | None = None) -> dict:
+        """Return the item of what `load` returned.
+
+        Args:
+            with_rgb: whether to have rgb, which only pictures need.
+            out: (4, h, w) float32, memory for rgbd: a part of a batch.
+        """
         rgb, sparse_depth, depth = loaded["rgb"], loaded["sparse_depth"], loaded["depth"]
-        rgbd = np.empty((4, *depth.shape), np.float32)
+        rgbd = np.empty((4, *depth.shape), np.float32) if out is None else out
         encode_rgb(rgb, self.rgb_encoding, out=rgbd[:3])
         rgbd[3] = sparse_depth
         item = {"rgbd": torch.from_numpy(rgbd), "depth": torch.from_numpy(depth)[None]}

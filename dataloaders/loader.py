@@ -180,22 +180,37 @@ def _pack(frames: list[dict]) -> dict:
 
 def _unpack(packed: dict, dataset: DepthDataset, *, with_rgb: bool) -> dict:
     """Return the batch of frames that `_pack` packed, pinned where there is a GPU."""
-    items = packed["frames"]
+    items, whole = packed["frames"], {}
+    pinned = torch.cuda.is_available()
     if "rgb" in packed:
-        rgb, depth = packed["rgb"].numpy(), packed["depth"].numpy()
+        rgb, depth = packed["rgb"].numpy(), packed["depth"]
+        rgbd = torch.empty(len(depth), 4, *depth.shape[1:], pin_memory=pinned)
+        whole = {"rgbd": rgbd, "depth": depth[:, None]}
         for i, frame in enumerate(items):
             pixels, metres = frame["sparse_depth"]
             sparse_depth = np.zeros(depth[i].shape, np.float32)
             sparse_depth.reshape(-1)[pixels] = metres
-            loaded = frame | {"rgb": rgb[i], "depth": depth[i], "sparse_depth": sparse_depth}
-            items[i] = dataset.item(loaded, with_rgb=with_rgb)
+            loaded = frame | {"rgb": rgb[i], "depth": depth[i].numpy()}
+            loaded["sparse_depth"] = sparse_depth
+            items[i] = dataset.item(loaded, with_rgb=with_rgb, out=rgbd[i].numpy())
     skipped = [sentence for item in items for sentence in item.pop("skipped", ())]
     if not with_rgb:
         for item in items:
             item.pop("rgb", None)
-    batch = default_collate(items)
-    if dataset.bad_frames == "skip":
-        batch["skipped"] = skipped
-    if torch.cuda.is_available():
-        batch |= {key: batch[key].pin_memory() for key in ("rgbd", "depth")}
-    return batch
+    batch = {}
+    for key in ("rgbd", "depth"):
+        values = _batched([item.pop(key) for item in items], whole.get(key))
+        batch[key] = values.pin_memory() if pinned else values
+    batch |= default_collate(items)
+    return batch | ({"skipped": skipped} if dataset.bad_frames == "skip" else {})
+
+
+def _batched(parts: list[torch.Tensor], whole: torch.Tensor | None) -> torch.Tensor:
+    """Return `whole` where `parts` are its images, and what a subclass made of them otherwise."""
+
+    def layout(tensor: torch.Tensor) -> tuple:
+        return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+    if whole is not None and list(map(layout, parts)) == list(map(layout, whole)):
+        return whole
+    return torch.stack(parts)
