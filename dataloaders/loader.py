@@ -137,9 +137,9 @@ class FrameLoader(WatchedLoader):
             **options,
         )
 
-    def __iter__(self) -> Iterator[dict]:
-        for packed in super().__iter__():
-            yield _unpack(packed, self.dataset.dataset, with_rgb=not self.sampler.shuffle)
+    def unpack(self, batch: dict) -> dict:
+        """Return the batch of what a loader process has packed."""
+        return _unpack(batch, self.dataset.dataset, with_rgb=not self.sampler.shuffle)
 
 
 class _LoadedFrames(Dataset):

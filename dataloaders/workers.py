@@ -177,25 +177,36 @@ class WatchedLoader(DataLoader):
             self.watch.loader = weakref.ref(self)
 
     def __iter__(self) -> Iterator:
-        with self._failures_as_sentences():
-            batches = super().__iter__()
+        batches = self._guarded(super().__iter__)
         if self.watch is not None:
             self.watch.start_guard()
-        while True:
-            with self._failures_as_sentences():
-                try:
-                    batch = next(batches)
-                except StopIteration:
-                    return
+        while (batch := self._guarded(lambda: self._next(batches))) is not None:
             yield batch
 
-    @contextlib.contextmanager
-    def _failures_as_sentences(self) -> Iterator[None]:
+    def _next(self, batches: Iterator):
+        packed = next(batches, None)
+        return None if packed is None else self.unpack(packed)
+
+    def unpack(self, batch):
+        """Return the batch of what a loader process has handed over."""
+        return batch
+
+    def _guarded(self, function: Callable):
+        """Return what a function returns that may wait for processes, which are watched meanwhile.
+
+        Raises:
+            DataError: a process ended, or shared memory or open files ran out.
+        """
         if self.watch is not None:
             self.watch.waiting = True
         try:
-            yield
-        except (RuntimeError, OSError) as error:
+            try:
+                return function()
+            except (ConnectionError, EOFError):
+                # A process ended as it handed over a batch: PyTorch's word on it comes as a signal.
+                time.sleep(1)
+                raise
+        except (RuntimeError, OSError, EOFError) as error:
             failure = worker_death(error)
             text = str(error).strip()
             if failure is None and _EXHAUSTED.search(text):
