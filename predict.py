@@ -223,8 +223,10 @@ def _range_of(known: np.ndarray) -> str:
 
 
 def outputs(out: Path, stem: str) -> list[Path]:
-    """Return where the results of an image go: depth as PNG and .npy, the picture, the points."""
-    return [out / f"{stem}{end}" for end in ("_depth.png", "_depth.npy", "_picture.png", ".ply")]
+    """Return where the results of an image go: depth as PNG and .npy, the picture, the points, and
+    the expected error as PNG and .npy."""
+    ends = ("_depth.png", "_depth.npy", "_picture.png", ".ply", "_error.png", "_error.npy")
+    return [out / f"{stem}{end}" for end in ends]
 
 
 def protect_inputs(out: Path, pairs: list[Pair]) -> None:
@@ -249,8 +251,8 @@ def save_prediction(
     Raises:
         OSError: one cannot be written; no half file has its name.
     """
-    png, npy, picture, ply = outputs(out, stem)
-    depth = prediction.depth
+    png, npy, picture, ply, error_png, error_npy = outputs(out, stem)
+    depth, error = prediction.depth, prediction.error
     writers = {
         png: lambda path: save_depth_png(path, depth),
         npy: lambda path: np.save(path, depth),
@@ -258,6 +260,9 @@ def save_prediction(
     }
     if camera is not None:
         writers[ply] = lambda path: save_ply(path, depth, rgb, camera)
+    if error is not None:
+        writers[error_png] = lambda path: save_depth_png(path, error)
+        writers[error_npy] = lambda path: np.save(path, error)
     for path, write in writers.items():
         with whole_file(path) as part:
             write(part)

@@ -5,17 +5,20 @@ A file of this project holds `format`, `args` (the run's settings), `epoch`, `sc
 bare state dict; it is recognised and converted.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from engine.config import NetworkConfig
 from engine.errors import CheckpointError, OptionError
 from engine.files import replace_file
+from engine.flags import Resume
 from engine.safe_load import safe_load
 from models import (
     DepthCompletionNet,
@@ -29,6 +32,8 @@ from models.network import INPUT_CHANNELS
 from models.spn import SPN
 
 FORMAT = "cspn-depth 1"
+# Of a network that is shared: its weights and its settings.
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # What every file of this format holds, and what one to go on from holds besides.
 _PARTS = {"model": dict, "args": dict, "epoch": int}
@@ -60,7 +65,8 @@ class Checkpoint:
 
     model: parameter name -> tensor, for `load_state_dict(..., strict=True)`.
     args: the run's settings by flag name; for a file without them what its weights tell.
-    kind: "this project's", "published", or "weights-only" for a state dict of this network.
+    kind: "this project's", "published", "shared" (see `save_shared`), or "weights-only" for a state
+        dict of this network.
     dropped: keys of a published file that nothing reads.
     training: optimiser, schedule and random states; empty where the file holds weights alone.
     """
@@ -127,8 +133,10 @@ def save_file(
     replace_file(path, write, keep_as=keep_as)
 
 
-def find_checkpoint(path: Path, names: tuple[str, ...] = ("best_model.pth", "last.pth")) -> Path:
-    """`path` itself, or the first of `names` in it where it is a run folder.
+def find_checkpoint(
+    path: Path, names: tuple[str, ...] = ("best_model.pth", "last.pth", WEIGHTS)
+) -> Path:
+    """`path` itself, or the first of `names` in it where it is a run folder or a shared network's.
 
     Raises:
         CheckpointError: neither exists.
@@ -175,12 +183,49 @@ def load_checkpoint(path: Path) -> Checkpoint:
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
         return Checkpoint(path, model, _released_args(path, model), "published", dropped=dropped)
-    if not {"encoder.conv2.weight", "decoder.heads.weight"} <= model.keys():
+    if (
+        not {"encoder.conv1_1.weight", "encoder.conv2.weight", "decoder.heads.weight"}
+        <= model.keys()
+    ):
         raise CheckpointError(
             f"{path} is a state dict of another network than the published one or this project's; "
             f"its first key is {next(iter(named))}"
         )
-    return Checkpoint(path, model, _own_args(path, model), "weights-only")
+    args, config = _own_args(path, model), path.parent / CONFIG
+    if path.name == WEIGHTS and config.is_file():
+        return Checkpoint(path, model, args | _read_config(config), "shared")
+    return Checkpoint(path, model, args, "weights-only")
+
+
+def _read_config(path: Path) -> dict:
+    """Return the settings that lie beside a shared network's weights."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected settings by name")
+    return content
+
+
+def save_shared(folder: Path, model: nn.Module, settings: NetworkConfig) -> None:
+    """Write a network for others to load: its weights as `model.safetensors`, those of convolutions
+    in half precision, and its settings as `config.json`.
+
+    Raises:
+        OSError: one cannot be written; no half file has its name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        key: (value.half() if value.dim() > 1 else value).contiguous().cpu()
+        for key, value in model.state_dict().items()
+    }
+    fields = NetworkConfig.fields().values()
+    of_network = [field.name for field in fields if field.metadata["resume"] is Resume.FIXED]
+    kept = {name: getattr(settings, name) for name in of_network}
+    replace_file(folder / WEIGHTS, lambda stream: stream.write(save(tensors)))
+    text = json.dumps(kept, indent=2) + "\n"
+    replace_file(folder / CONFIG, lambda stream: stream.write(text.encode()))
 
 
 def _state_dict(path: Path, state: dict) -> dict[str, Tensor]:
@@ -201,11 +246,12 @@ def _own_args(path: Path, model: dict[str, Tensor]) -> dict:
             f"{path}: decoder.heads.weight has {channels} output channels, expected one of "
             + ", ".join(map(str, _HEADS))
         )
-    inputs = model["encoder.conv1_1.weight"].shape[1]
-    depth_input = {count: name for name, count in INPUT_CHANNELS.items()}.get(inputs, "sparse")
-    confidence = "decoder.error_head.weight" in model
-    network = {"arch": _arch(model), "depth_input": depth_input, "confidence": confidence}
-    return network | _HEADS[channels]
+    args = {"arch": _arch(model)} | _HEADS[channels]
+    if model["encoder.conv1_1.weight"].shape[1] == INPUT_CHANNELS["filled"]:
+        args["depth_input"] = "filled"
+    if "decoder.error_head.weight" in model:
+        args["confidence"] = True
+    return args
 
 
 def _arch(model: dict[str, Tensor]) -> str:

@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from engine.errors import CheckpointError, is_memory_error
 
@@ -19,10 +21,6 @@ _NOT_CHECKPOINTS = (
     (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself: git lfs pull"),
     (rb"\s*<(?:!DOCTYPE|!doctype|html|\?xml)", "a web page: the download did not work"),
     (rb"\x89HDF", "an HDF5 file, expected a checkpoint of PyTorch"),
-    (
-        rb".{7}\x00\s*\{",
-        "a safetensors file; torch.save(safetensors.torch.load_file(...), PATH) makes one to load",
-    ),
 )
 _NOT_CHECKPOINT_RECORDS = (
     (
@@ -46,6 +44,8 @@ def safe_load(path: Path) -> object:
     """
     with path.open("rb") as stream:  # a file that may not be read raises its own error
         start = stream.read(64)
+    if re.match(rb".{7}\x00\s*\{", start, re.DOTALL):
+        return _load_safetensors(path)
     for pattern, kind in _NOT_CHECKPOINTS:
         if re.match(pattern, start, re.DOTALL):
             raise CheckpointError(f"{path} is {kind}")
@@ -81,3 +81,11 @@ def _check_archive(path: Path) -> None:
         altered = archive.testzip()
     if altered is not None:
         raise CheckpointError(f"{path} is damaged: the checksum of its part {altered} differs")
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file by name."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
 from torch import Tensor
 
@@ -25,11 +26,14 @@ from dataloaders.transforms import encode_rgb, resized_size
 from dataloaders.units import check_metres
 from engine import config
 from engine.checkpoint import (
+    CONFIG,
+    WEIGHTS,
     Checkpoint,
     CheckpointError,
     find_checkpoint,
     load_checkpoint,
     load_network,
+    save_shared,
 )
 from engine.errors import OptionError
 from engine.precision import use_exact_float32
@@ -52,7 +56,11 @@ class Prediction:
     tiles: how many overlapping tiles that took.
     measurements: how many were given.
     used: how many of them the network saw; fewer where some met in one pixel or were thinned.
-    expected: how many training gave the network in an image of that size, None where unknown.
+    expected: how many training gave the network in an image of that size, None where unknown or
+        where it takes any number.
+    error: (H, W) float32 metres, the absolute error of `depth` that the network expects; None of a
+        network without that estimate. It is the scale of a Laplace distribution: nine pixels in ten
+        should be within 2.3 times of it.
     """
 
     depth: np.ndarray
@@ -63,6 +71,7 @@ class Prediction:
     measurements: int
     used: int
     expected: int | None
+    error: np.ndarray | None = None
 
     def seen(self) -> str:
         """Return what the network was given, as a clause."""
@@ -94,7 +103,7 @@ class Prediction:
         return notes
 
 
-class Predictor:
+class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completion"]):
     """A network that is called with an image and its measurements; see the module.
 
     Args:
@@ -196,11 +205,44 @@ class Predictor:
             device=torch_device,
             resize=resize,
             max_tile_pixels=max_tile_pixels,
-            density=settings.n_sample / math.prod(data_set.crop_size),
+            # A network that reads filled depth takes any number of measurements.
+            density=settings.n_sample / math.prod(data_set.crop_size)
+            if settings.depth_input == "sparse"
+            else None,
             thin=thin,
         )
         predictor.checkpoint, predictor.settings = checkpoint, settings
         return predictor
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write what `save_pretrained` and `push_to_hub` share."""
+        save_shared(save_directory, self.model, self.settings)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        rgb_encoding: str | None = None,
+        **options: object,
+    ) -> "Predictor":
+        """Load what `from_pretrained` names: a folder, or a repository of the hub.
+
+        Args:
+            rgb_encoding: the mixin takes it out of config.json, where it is read again.
+            options: of `from_checkpoint`.
+        """
+        folder = Path(model_id)
+        if not folder.is_dir():
+            where = {"revision": revision, "cache_dir": cache_dir, "token": token}
+            where |= {"force_download": force_download, "local_files_only": local_files_only}
+            folder = Path(snapshot_download(model_id, allow_patterns=[WEIGHTS, CONFIG], **where))
+        return cls.from_checkpoint(folder, **options)
 
     def describe(self) -> str:
         """Return which network runs where, as one line."""
@@ -248,9 +290,11 @@ class Predictor:
             lambda window: self._run(rgb[window], sparse_depth[window]),
             self.max_tile_pixels,
         )
-        depth, coarse_depth = (_resize_dense(m[: size[0], : size[1]], own_size) for m in maps)
+        depth, coarse_depth, *error = (
+            _resize_dense(m[: size[0], : size[1]], own_size) for m in maps
+        )
         return Prediction(
-            depth, coarse_depth, self.resize, size, tiles, measurements, used, expected
+            depth, coarse_depth, self.resize, size, tiles, measurements, used, expected, *error
         )
 
     def _thinned(self, sparse_depth: np.ndarray) -> tuple[np.ndarray, int | None]:
@@ -273,13 +317,16 @@ class Predictor:
 
     @torch.inference_mode()
     def _run(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> np.ndarray:
-        """(h, w, 3) uint8 and (h, w) metres -> (2, h, w) metres: depth and coarse depth."""
+        """(h, w, 3) uint8 and (h, w) metres -> (2 or 3, h, w) metres: depth, coarse depth and, of a
+        network that estimates it, the expected error."""
         batch = self.network_input(rgb, sparse_depth)
-        coarse_depth, guidance = self.model.coarse_depth_and_guidance(batch)
-        depth = coarse_depth
+        coarse_depth, guidance, error = self.model.estimate(batch)
+        maps = (
+            [coarse_depth, coarse_depth] if error is None else [coarse_depth, coarse_depth, error]
+        )
         if self.model.refinement is not None:
-            depth = self.model.refinement(guidance, coarse_depth, batch[:, 3:4])
-        return torch.cat((depth, coarse_depth), dim=1)[0].float().cpu().numpy()
+            maps[0] = self.model.refinement(guidance, coarse_depth, batch[:, 3:4])
+        return torch.cat(maps, dim=1)[0].float().cpu().numpy()
 
 
 def _resize_dense(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -204,7 +204,10 @@ def test_what_is_taken_for_a_checkpoint_gets_a_true_sentence(tmp_path):
         (lambda: torch.jit.script(layer).save(path), "TorchScript program"),
         (lambda: torch.save(layer, path), r"pickled torch\.nn\.modules\.conv\.Conv2d too"),
         (lambda: torch.save({"args": Namespace(), "model": {}}, path), "argparse.Namespace"),
-        (lambda: safetensors.torch.save_file(layer.state_dict(), path), "a safetensors file"),
+        (
+            lambda: safetensors.torch.save_file(layer.state_dict(), path),
+            "state dict of another network",
+        ),
         (export, "program of torch.export"),
         (arrays, "archive of NumPy arrays"),
         (lambda: path.write_text(pointer), "pointer of Git LFS"),
