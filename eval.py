@@ -32,6 +32,7 @@ from engine.checkpoint import (
     load_checkpoint,
     load_network,
     save_released,
+    shipped_network,
 )
 from engine.cli import run_script
 from engine.errors import OptionError
@@ -83,7 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     given = given_flags(build_parser(), argv)
     if "resume" not in given and "best_model_dir" not in given:
-        raise OptionError("name a checkpoint: --resume CHECKPOINT (a file or a run folder)")
+        shipped = shipped_network()
+        given = {"save_dir": f"output/{shipped.name}"} | given | {"resume": str(shipped)}
     resumed = EvalConfig.of(given).resume_path(Path("output"))
     checkpoint = load_checkpoint(find_checkpoint(resumed))
     args = EvalConfig.of(config.evaluation_settings(checkpoint.args), given)

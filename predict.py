@@ -27,6 +27,7 @@ from dataloaders.errors import counted
 from dataloaders.sampling import Measurements, measure
 from dataloaders.units import check_scale
 from engine import flags
+from engine.checkpoint import shipped_network
 from engine.cli import run_script, user_sentence
 from engine.errors import OptionError, RunError
 from engine.files import whole_file
@@ -86,7 +87,11 @@ class PredictConfig(FileConfig):
     TITLE: ClassVar[str] = "network"
 
     resume: str | None = of_call(
-        None, "file or run folder", short=("-r",), required=True, metavar="CHECKPOINT"
+        None,
+        "file, run folder or folder of a shared network",
+        short=("-r",),
+        unset="the network in pretrained/",
+        metavar="CHECKPOINT",
     )
     resize: str = of_call(
         "training",
@@ -140,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     out = Path(args.out)
     protect_inputs(out, pairs)
     predictor = Predictor.from_checkpoint(
-        args.resume,
+        args.resume or shipped_network(),
         device=args.device,
         steps=args.cspn_step,
         norm_type=args.cspn_norm_type,

@@ -34,6 +34,8 @@ from models.spn import SPN
 FORMAT = "cspn-depth 1"
 # Of a network that is shared: its weights and its settings.
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+# Where the networks that come with the project lie, each in a folder of its own.
+SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # What every file of this format holds, and what one to go on from holds besides.
 _PARTS = {"model": dict, "args": dict, "epoch": int}
@@ -149,6 +151,21 @@ def find_checkpoint(
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     return path
+
+
+def shipped_network(folder: Path = SHIPPED) -> Path:
+    """Return the folder of the network that comes with the project, used where none is named.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = sorted(folder.glob(f"*/{WEIGHTS}"))
+    if not found:
+        raise CheckpointError(
+            f"name a checkpoint: --resume CHECKPOINT (a file or a run folder); {folder} holds no "
+            "network to use without one"
+        )
+    return found[0].parent
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import engine.checkpoint
 import predict
 from engine.checkpoint import CONFIG, WEIGHTS, find_checkpoint, load_checkpoint, save_checkpoint
 from engine.errors import CheckpointError
@@ -89,6 +90,16 @@ def test_any_number_of_measurements_is_used(shared):
     dense = np.full(rgb.shape[:2], 2, np.float32)
     prediction = Predictor.from_pretrained(shared, device="cpu", resize="none")(rgb, dense)
     assert prediction.used == dense.size and prediction.expected is None
+
+
+def test_without_a_checkpoint_the_network_that_comes_along_is_used(shared, tmp_path):
+    folder = tmp_path / "pretrained"
+    with pytest.raises(CheckpointError, match="name a checkpoint: --resume"):
+        engine.checkpoint.shipped_network(folder)
+    (folder / "some_network").mkdir(parents=True)
+    for name in (WEIGHTS, CONFIG):
+        (folder / "some_network" / name).write_bytes((shared / name).read_bytes())
+    assert engine.checkpoint.shipped_network(folder) == folder / "some_network"
 
 
 def test_the_expected_error_is_written_beside_the_depth(shared, tmp_path):
