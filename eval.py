@@ -64,7 +64,6 @@ class EvalConfig(config.NetworkConfig, config.SpeedConfig, config.RunConfig):
     pictures: int = of_call(
         16,
         "first images to draw, -1 for all; then the best and the worst",
-        unit="images",
         type=int,
     )
     baselines: bool = of_call(True, "score nearest and linear interpolation too")

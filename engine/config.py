@@ -57,9 +57,7 @@ class DataConfig(Settings):
     )
     train_list: str | None = frames(None, "CSV of training frames, header Name", unset="all")
     eval_list: str | None = frames(None, "CSV of validation frames, header Name", unset="all")
-    n_sample: int = fixed(
-        500, "sparse measurements per image", unit="pixels", type=whole, published="500"
-    )
+    n_sample: int = fixed(500, "sparse measurements per image", type=whole, published="500")
     sampler: str = fixed(
         "bernoulli",
         "each pixel with one probability, or exactly n_sample valid ones; or as a LiDAR, corner "
@@ -88,9 +86,9 @@ class DataConfig(Settings):
         published="released",
     )
     batch_size_eval: int = followed(
-        1, "batch of evaluation, over all processes", unit="images", type=count, published="1"
+        1, "images per batch of evaluation, over all processes", type=count, published="1"
     )
-    num_workers: int = followed(2, "read and prepare frames", unit="processes", type=whole)
+    num_workers: int = followed(2, "loader processes", type=whole)
 
 
 @dataclass
@@ -125,7 +123,7 @@ class PropagationConfig(Settings):
         choices=REFINEMENTS,
         published="cspn",
     )
-    cspn_step: int = fixed(24, "updates of the depth", unit="steps", type=whole, published="24")
+    cspn_step: int = fixed(24, "propagation steps", type=whole, published="24")
     cspn_kernel_size: int = fixed(
         3, "width of the neighbourhood", unit="pixels", type=int, choices=(3, 5, 7), published="3"
     )
@@ -197,14 +195,16 @@ class OptimisationConfig(Settings):
         choices=SCHEDULES,
         published="plateau",
     )
-    num_epoch: int = followed(40, "length of the run", unit="epochs", type=whole, published="40")
+    num_epoch: int = followed(40, "epochs in all", type=whole, published="40")
     max_steps: int | None = of_call(
-        None, "end of the run, wherever that is", unit="steps", type=whole, unset="no limit"
+        None, "stop after this many steps in all", type=whole, unset="no limit"
     )
     batch_size_train: int = fixed(
-        8, "batch of training, over all processes", unit="images", type=count, published="8"
+        8, "images per batch of training, over all processes", type=count, published="8"
     )
-    accumulate: int = fixed(1, "make one optimiser step", unit="batches", type=count, published="1")
+    accumulate: int = fixed(
+        1, "batches whose gradients make one optimiser step", type=count, published="1"
+    )
     clip_grad: float | None = followed(
         None,
         "largest norm of all gradients together",
