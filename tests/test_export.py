@@ -210,3 +210,13 @@ def test_the_portable_propagation_is_the_reference(channels, anchors, kernel_siz
                 refined.square().sum().backward()
                 results.append((refined, *(leaf.grad for leaf in leaves)))
             torch.testing.assert_close(*results)
+
+
+def test_a_network_that_reads_filled_depth_exports(tmp_path):
+    model = network(depth_input="filled", confidence=True, cspn_steps=1)
+    torch.nn.init.normal_(model.decoder.heads.weight.data[:, 0], std=0.01)
+    program = export_program(model)
+    assert_same_depth(model, program.module(), SHAPES[1:3])
+    if HAS_ONNX:
+        save_onnx(program, tmp_path / "model.onnx", {})
+        assert_same_depth(model, onnx_runner(tmp_path / "model.onnx"), SHAPES[1:4])
