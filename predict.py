@@ -25,7 +25,6 @@ from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS, DataError
 from dataloaders.errors import counted
 from dataloaders.sampling import Measurements, measure
-from dataloaders.units import check_scale
 from engine import flags
 from engine.checkpoint import shipped_network
 from engine.cli import run_script, user_sentence
@@ -58,16 +57,14 @@ class FileConfig(Settings):
     sample_from: str | None = of_call(
         None,
         "dense depth to draw the measurements from; the result is scored against it",
-        short=("--sample-from",),
         metavar="DENSE",
     )
     depth_scale: float | None = of_call(
         None,
         "metres = value / scale; needed for integers (1000 for millimetres, 256 for KITTI)",
-        short=("--depth-scale",),
         type=float,
     )
-    n_sample: int = of_call(500, "how many to draw", short=("--n-sample", "-n"), type=count)
+    n_sample: int = of_call(500, "how many to draw", short=("-n",), type=count)
     sampler: str = of_call(
         "exact", "draw as many as -n says, or that many on average", choices=SAMPLERS
     )
@@ -85,6 +82,7 @@ class PredictConfig(FileConfig):
     """Every flag of this script."""
 
     TITLE: ClassVar[str] = "network"
+    DASHES: ClassVar[bool] = True
 
     resume: str | None = of_call(
         None,
@@ -101,27 +99,14 @@ class PredictConfig(FileConfig):
     )
     thin: bool = of_call(True, "drop measurements beyond the density of training")
     max_tile_pixels: int = of_call(
-        MAX_TILE_PIXELS,
-        "larger inputs are cut into overlapping tiles",
-        short=("--max-tile-pixels",),
-        type=count,
+        MAX_TILE_PIXELS, "larger inputs are cut into overlapping tiles", type=count
     )
-    cspn_step: int | None = of_call(
-        None, "propagation steps", short=("--cspn-step",), type=whole, unset="as trained"
-    )
+    cspn_step: int | None = of_call(None, "propagation steps", type=whole, unset="as trained")
     cspn_norm_type: str | None = of_call(
-        None,
-        "how the affinity is normalised",
-        short=("--cspn-norm-type",),
-        choices=NORM_TYPES,
-        unset="as trained",
+        None, "how the affinity is normalised", choices=NORM_TYPES, unset="as trained"
     )
     cspn_anchor: str | None = of_call(
-        None,
-        "what measured pixels keep",
-        short=("--cspn-anchor",),
-        choices=ANCHORS,
-        unset="as trained",
+        None, "what measured pixels keep", choices=ANCHORS, unset="as trained"
     )
     device: str = of_call("auto", "auto, cpu, cuda or cuda:N")
     debug: bool = of_call(False, "full traceback on errors", action="store_true")
@@ -136,8 +121,6 @@ def main(argv: list[str] | None = None) -> None:
     args = PredictConfig.of(given_flags(build_parser(), argv))
     if (args.sparse is None) == (args.sample_from is None):
         raise OptionError("give either --sparse or --sample-from")
-    if args.depth_scale is not None:
-        check_scale(args.depth_scale)
     camera = Intrinsics.parse(args.intrinsics) if args.intrinsics is not None else None
     pairs, left_out = match_pairs(Path(args.rgb), Path(args.sparse or args.sample_from))
     if left_out:

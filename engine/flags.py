@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 from engine.errors import OptionError
 
@@ -114,7 +114,12 @@ of_call = partial(flag, resume=Resume.CALL)
 
 @dataclass
 class Settings:
-    """Values of flags by name; a script's settings inherit the groups it has."""
+    """Values of flags by name; a script's settings inherit the groups it has.
+
+    DASHES: whether words of a flag may be joined by dashes too.
+    """
+
+    DASHES: ClassVar[bool] = False
 
     @classmethod
     def fields(cls) -> dict[str, dataclasses.Field]:
@@ -209,7 +214,9 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
             options = {k: v for k, v in field.metadata.items() if k not in ("resume", "short")}
             if isinstance(field.default, bool):
                 options.setdefault("action", argparse.BooleanOptionalAction)
-            names = (f"--{field.name}", *field.metadata["short"])
+            names = [f"--{field.name}", *field.metadata["short"]]
+            if settings.DASHES and "_" in field.name:
+                names.insert(1, names[0].replace("_", "-"))
             add_flag(group, *names, default=field.default, **options)
 
 

@@ -14,7 +14,6 @@ executed, and every failure is a `DataError` of one sentence that names the file
 read otherwise than it may have been meant, a note says so.
 """
 
-import itertools
 import math
 import struct
 import warnings
@@ -25,16 +24,15 @@ from pathlib import Path
 import cv2
 import imageio.v3 as iio
 import numpy as np
-import pandas as pd
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from dataloaders.errors import DataError, counted
+from dataloaders.errors import DataError
 from dataloaders.units import to_metres
+from inference.csv_points import read_points
 
 RGB_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".csv")
 MAX_PIXELS = 2**27  # phones take 108 million
-MAX_CSV_BYTES = 64 * 1024**2
 
 # What Pillow may try: without this it would hand PostScript to another program.
 _PIL_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
@@ -260,82 +258,10 @@ def _read_exr(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]
     return values.astype(np.float32), []
 
 
-def _read_csv(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
-    if path.stat().st_size > MAX_CSV_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size} bytes, more than {MAX_CSV_BYTES}")
-    points, notes = _csv_points(path)
-    u, v, values = (points[name].to_numpy() for name in ("u", "v", "depth"))
-    wrong = ~(np.isfinite(values) & (values >= 0))
-    if wrong.any():
-        line, value = points.index[wrong][0], values[wrong][0]
-        raise DataError(f"{path} line {line}: depth {value:g} is not a distance in metres")
-    columns, rows = np.floor(u + 0.5), np.floor(v + 0.5)
-    inside = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
-    outside = np.flatnonzero(~inside)
-    if outside.size:
-        line, first = points.index[outside[0]], outside[0]
-        where = (
-            f"{counted(outside.size, 'point')} of {len(points)} outside of the image of "
-            f"{size[1]}x{size[0]} (width x height; (0, 0) is the first pixel's centre)"
-        )
-        example = f"line {line}: u={u[first]:g}, v={v[first]:g}"
-        if 2 * outside.size > len(points):
-            raise DataError(f"{path} has {where}, such as {example}")
-        notes.append(f"left out {where}, such as {example}")
-    columns, rows, values = columns[inside], rows[inside], values[inside]
-    depth = np.zeros(size)
-    # Of points in one pixel the nearest hides the others: written last, it stays.
-    order = np.argsort(-np.where(values > 0, values, np.inf), kind="stable")
-    depth[rows[order].astype(np.int64), columns[order].astype(np.int64)] = values[order]
-    hidden = int(np.count_nonzero(values)) - int(np.count_nonzero(depth))
-    if hidden:
-        notes.append(f"{counted(hidden, 'point')} dropped for a nearer one in the same pixel")
-    return depth, notes
-
-
-def _csv_points(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Return the columns u, v, depth (floats, not NaN) by the number of their line, and notes."""
-    with path.open(encoding="utf-8-sig") as stream:
-        lines = ((number, line) for number, line in enumerate(stream) if line.strip())
-        skipped, first = next(lines, (0, ""))
-    names = [cell.strip(' "\r\n').lower() for cell in first.split(",")]
-    has_header = {"u", "v", "depth"} <= set(names)
-    if not has_header and len(names) > 3:
-        raise DataError(
-            f"{path} has {len(names)} columns and no header; name them in a first line, such as "
-            "id,u,v,depth, or leave u,v,depth alone"
-        )
-    options = {"skip_blank_lines": False, "skipinitialspace": True, "low_memory": False}
-    skipped += has_header
-    try:
-        table = pd.read_csv(path, header=None, skiprows=skipped, encoding="utf-8-sig", **options)
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame()
-    table.index += skipped + 1
-    if has_header and table.shape[1] > len(names):
-        raise DataError(
-            f"{path} line {skipped + 1} has {table.shape[1]} cells, its header {len(names)}"
-        )
-    table = table.dropna(how="all")
-    if table.empty:
-        raise DataError(f"{path} holds no point, expected lines of u,v,depth")
-    order = [names.index(name) for name in ("u", "v", "depth")] if has_header else range(3)
-    points = table.reindex(columns=order).apply(pd.to_numeric, errors="coerce").astype(float)
-    points.columns = ["u", "v", "depth"]
-    bad = points.isna().any(axis=1)
-    if bad.any():
-        number = int(bad.idxmax())
-        with path.open(encoding="utf-8-sig") as stream:
-            line = next(itertools.islice(stream, number - 1, None)).strip()[:60]
-        raise DataError(f"{path} line {number}: expected u,v,depth, got {line!r}")
-    guessed = [f"its first line {first.strip()} is read as a point"]
-    return points, guessed if names == ["0", "1", "2"] else []
-
-
 _READERS = {
     ".png": _read_png,
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".exr": _read_exr,
-    ".csv": _read_csv,
+    ".csv": read_points,
 }

@@ -311,7 +311,6 @@ def test_wrong_options_are_refused_with_a_sentence(checkpoint, options, sentence
 def test_wrong_flags_are_refused_before_anything_is_read(capsys):
     for flags, sentence in (
         (["--intrinsics", "1,2"], "intrinsics must be fx,fy,cx,cy"),
-        (["--depth-scale", 0.001], "units per metre, got 0.001; .* give 1000"),
         (["--sample-from", "d.png"], "give either --sparse or --sample-from"),
     ):
         with pytest.raises((OptionError, DataError), match=sentence):
@@ -321,6 +320,13 @@ def test_wrong_flags_are_refused_before_anything_is_read(capsys):
     with pytest.raises(SystemExit):
         run("--rgb", "a.png", "--sparse", "b.png", "--resume", "c", "-n", 0)
     assert "must be a whole number from 1 up" in capsys.readouterr().err
+
+
+def test_a_scale_in_metres_per_unit_is_refused(photo, pair, checkpoint, tmp_path):
+    write(tmp_path / "sparse.png", pair[1])
+    flags = ["--rgb", photo, "--sparse", tmp_path / "sparse.png", "--resume", checkpoint]
+    with pytest.raises(DataError, match=r"units per metre, got 0\.001; .* give 1000"):
+        run(*flags, "--depth-scale", 0.001, "--out", tmp_path / "out")
 
 
 def test_a_scene_without_a_measurement_cannot_be_drawn_from(photo, checkpoint, tmp_path):
