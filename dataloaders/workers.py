@@ -65,6 +65,7 @@ class WorkerWatch:
         self.delivered = 0
         self.waiting = False
         self.guard: threading.Thread | None = None
+        self.over = threading.Event()  # the loader is gone
         self.loader: Callable[[], WatchedLoader | None] = lambda: None  # kept by a weak reference
         _watches.add(self)
 
@@ -106,14 +107,13 @@ class WorkerWatch:
     def _guard(self) -> None:
         interval = min(POLL_INTERVAL, self.stall_limit / 3)
         stalled_for, seen = 0.0, None
-        while self.loader() is not None and stalled_for < self.stall_limit:
-            time.sleep(interval)
+        while stalled_for < self.stall_limit:
+            if self.over.wait(interval):
+                return
             progress = self.delivered, list(self.begun)
             # Intervals are counted, not the clock, which goes on while this process is stopped.
             stalls = self.waiting and progress == seen
             stalled_for, seen = stalled_for + interval if stalls else 0.0, progress
-        if self.loader() is None:
-            return
         stuck = [i for i, reads in enumerate(self.reading) if reads] or range(len(self.pids))
         for worker in stuck:
             self._set_reason(worker, f"has made no progress for {self.stall_limit:g} s")
@@ -174,7 +174,8 @@ class WatchedLoader(DataLoader):
         self.watch = WorkerWatch(num_workers, stall_limit) if num_workers else None
         super().__init__(dataset, num_workers=num_workers, worker_init_fn=self.watch, **options)
         if self.watch is not None:
-            self.watch.loader = weakref.ref(self)
+            over = self.watch.over
+            self.watch.loader = weakref.ref(self, lambda _: over.set())
 
     def __iter__(self) -> Iterator:
         batches = self._guarded(super().__iter__)

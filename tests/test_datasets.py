@@ -318,7 +318,7 @@ def test_a_frame_that_claims_to_be_huge_is_refused_unread(tmp_path):
 
 def test_unknown_options_get_a_sentence(tiny_root):
     with pytest.raises(DataError, match="sampler must be one of bernoulli, exact"):
-        NYUDepthDataset(tiny_root, "val", sampler="grid")
+        NYUDepthDataset(tiny_root, "val", sampler="spiral")
     with pytest.raises(DataError, match="split must be one of train, val"):
         NYUDepthDataset(tiny_root, "test")
     with pytest.raises(DataError, match="must not be negative"):
