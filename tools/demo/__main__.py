@@ -9,6 +9,7 @@ Gradio: pip install -r requirements-demo.txt.
 
 import argparse
 import importlib.metadata
+import os
 import socket
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def bind(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise RunError(
             f"cannot listen on {host}, port {port}: {reason}; choose others with --host and --port"
         ) from error
