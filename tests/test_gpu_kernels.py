@@ -113,6 +113,15 @@ def layout_difference():
     )
 
 
+def grouping_difference():
+    """Steps one to a launch give exactly what four to a launch give."""
+    guidance, coarse, sparse = random_inputs(1, 8, 1, 29, 70)
+    cotangent, found = torch.ones_like(coarse), []
+    for gpu.STEPS_PER_LAUNCH in (4, 1):
+        found.append(results(guidance, coarse, sparse, cotangent, steps=5, impl="triton"))
+    return difference(*found)
+
+
 def numbers_differences():
     """Gates of any size, and what is not finite beside measured pixels: outputs alone."""
     found = {}
@@ -143,7 +152,8 @@ def compare_all(path):
     """Write the differences of all cases from the reference."""
     found = {case: case_difference(case) for case in CASES}
     found |= {case: golden_difference(case) for case in GOLDEN_CASES}
-    found |= {"layout": layout_difference()} | numbers_differences()
+    found |= {"layout": layout_difference(), "grouping": grouping_difference()}
+    found |= numbers_differences()
     path.write_text(json.dumps(found))
 
 
@@ -180,6 +190,10 @@ def test_interpreted_kernels_take_any_memory_layout(interpreted):
     assert interpreted["layout"] == 0
 
 
+def test_interpreted_steps_of_one_launch_are_those_of_single_launches(interpreted):
+    assert interpreted["grouping"] == 0
+
+
 @pytest.mark.parametrize("size", ["1e-30", "1e-38", "1e-44", "1e+37", "1e+38"])
 def test_interpreted_kernels_take_gates_of_any_size(interpreted, size):
     assert interpreted[size] <= 1e-4
@@ -208,12 +222,15 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there(neighbours, flag, tmp_p
     target = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", 80, 32)
     options = gpu._options(torch.empty(1, neighbours, 1, 1), gpu.WARPS)
     constants = {name: options.pop(name) for name in ("K", "SLOTS", "R")}
-    flags = ("HAS_SPARSE", "POSITIVE", "KEEP_SPARSE", "LAST", "BACKWARD")
+    flags = ("HAS_SPARSE", "POSITIVE", "KEEP_SPARSE", "KEEP", "LAST", "BACKWARD")
     constants |= dict.fromkeys(flags, flag) | {"TILE_W": 64}
+    constants["STEPS"] = 4 if neighbours == 8 else 1
     constants |= {"TILE_H": 256 // constants["SLOTS"], "BLOCK": 2048 // constants["SLOTS"]}
     for kernel in (gpu._prepare, gpu._advance, gpu._finish):
         names = kernel.arg_names
-        first_number = min(names.index(n) for n in ("channels", "steps") if n in names)
+        first_number = min(
+            names.index(n) for n in ("channels", "map_stride", "steps") if n in names
+        )
         types = {
             name: "constexpr" if name in constants else "*fp32" if n < first_number else "i32"
             for n, name in enumerate(names)
@@ -222,6 +239,11 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there(neighbours, flag, tmp_p
         source = compiler.ASTSource(fn=kernel, signature=types, constexprs=used)
         code = compiler.compile(source, target=target, options=options).asm["ptx"]
         assert kernel.__name__ in code
+        if kernel is gpu._advance:
+            # Between two steps: stores, a barrier, loads, all to memory and none from a cache
+            # for constants, which would not see the stores.
+            assert code.count("bar.sync") >= constants["STEPS"] - 1
+            assert "ld.global.nc" not in code
 
 
 @on_gpu
@@ -246,6 +268,18 @@ def test_on_a_gpu_every_shape_agrees_with_the_reference(shape):
 @pytest.mark.parametrize("case", GOLDEN_CASES)
 def test_on_a_gpu_the_outputs_and_gradients_are_the_published_ones(case):
     assert golden_difference(case, "cuda") <= TOLERANCE
+
+
+@on_gpu
+def test_on_a_gpu_no_step_runs_ahead_of_the_one_before(monkeypatch):
+    guidance, coarse, sparse = random_inputs(8, 8, 1, 228, 304, "cuda")
+    cotangent = torch.ones_like(coarse)
+    monkeypatch.setattr(gpu, "STEPS_PER_LAUNCH", 1)
+    expected = results(guidance, coarse, sparse, cotangent, impl="triton")
+    monkeypatch.setattr(gpu, "STEPS_PER_LAUNCH", 4)
+    for _ in range(20):
+        values = results(guidance, coarse, sparse, cotangent, impl="triton")
+        assert difference(values, expected) <= 1e-6
 
 
 @on_gpu

@@ -1,7 +1,11 @@
 """The propagation for float32 on an NVIDIA GPU, as three Triton kernels.
 
-`_prepare` normalises the weights once, and pads the first map. `_advance` runs one step, a program
-on one tile. Backward runs the same kernel: the gradient's recursion
+`_prepare` normalises the weights once, and pads the first map. `_advance` runs one step or several
+in a launch. A program owns a tile and computes it with a margin, of which every step but the last
+uses up a ring; its weights stay in registers meanwhile. Registers cannot be read at an offset, so
+between two steps the tile goes through memory of the program's own, which a barrier makes visible
+to all its threads and which is small enough to stay in cache. Backward runs the same kernel: the
+gradient's recursion
 
     g_t(p) = sum_k w_k(p - o_k) g_{t+1}(p - o_k)
 
@@ -30,6 +34,10 @@ from cspn.backends import Inputs
 # Triton reads the same variable: its kernels then run on CPU tensors, for tests without a GPU.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
+# Steps of a 3x3 neighbourhood in one launch; larger ones lose too much to the margin and take 1.
+# 4 moves a third of the memory, but its hand-over between threads has only been checked by
+# Triton's interpreter, which runs no two of them at once: it waits for its test on a GPU.
+STEPS_PER_LAUNCH = 1
 # The weights of a measured pixel, which depends on no neighbour: others have a size of at most 1.
 MEASURED = tl.constexpr(2.0)
 VALUES = 16384  # weights held by a program of _advance: 32 x 64 pixels for 3x3
@@ -143,15 +151,24 @@ def _start_steps(maps, last_map, weights, constant, steps: int, keep: bool) -> N
     """
     _, batch, channels, *padded = maps.shape
     options = _options(weights, 2 * WARPS)  # registers for four pixels' weights to a thread
+    limit = STEPS_PER_LAUNCH if options["K"] == 8 else 1
     tile = (VALUES // 64 // options["SLOTS"], 64)
-    down, across = triton.cdiv(padded[0], tile[0]), triton.cdiv(padded[1], tile[1])
-    for t in range(steps):
-        source, target = (t, t + 1) if keep else (t % 2, (t + 1) % 2)
-        last = last_map is not None and t == steps - 1
-        _advance[(down * across * batch * channels,)](
-            maps[source], last_map if last else maps[target], weights,
-            weights if constant is None else constant, channels, *weights.shape[2:],
-            down * across, across, LAST=last, BACKWARD=constant is None,
+    scratch = maps
+    for launch, t in enumerate(range(0, steps, limit)):
+        together = min(limit, steps - t)
+        margins = 2 * options["R"] * (together - 1)
+        step_h, step_w = tile[0] - margins, tile[1] - margins
+        down, across = triton.cdiv(padded[0], step_h), triton.cdiv(padded[1], step_w)
+        programs = down * across * batch * channels
+        if launch == 0 and together > 1:  # the first launch has the most tiles
+            scratch = maps.new_empty(programs * 2 * tile[0] * tile[1] + 1)
+        source, target = (t, t + 1) if keep else (launch % 2, (launch + 1) % 2)
+        _advance[(programs,)](
+            maps[source], maps[min(target, len(maps) - 1)],
+            maps if last_map is None else last_map, weights,
+            weights if constant is None else constant, scratch, maps.stride(0), channels,
+            *weights.shape[2:], down * across, across, step_h, step_w, STEPS=together, KEEP=keep,
+            LAST=last_map is not None and t + together == steps, BACKWARD=constant is None,
             TILE_H=tile[0], TILE_W=tile[1], **options,
         )  # fmt: skip
 
@@ -236,38 +253,58 @@ def _prepare(
 
 @triton.jit
 def _advance(
-    source, target, weights, constant, channels, height, width, tiles, tiles_across,
-    K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr, LAST: tl.constexpr,
-    BACKWARD: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
+    source, target, last_map, weights, constant, scratch, map_stride, channels, height, width,
+    tiles, tiles_across, step_h, step_w, K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr,
+    STEPS: tl.constexpr, KEEP: tl.constexpr, LAST: tl.constexpr, BACKWARD: tl.constexpr,
+    TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """One step from the padded map `source` to `target`, which has no border with LAST, on one
-    tile of one of the B * C maps."""
-    program = tl.program_id(0)
-    number, tile = (program // tiles).to(tl.int64), program % tiles
-    i = tile // tiles_across * TILE_H - R + tl.arange(0, TILE_H)[None, :, None]
-    j = tile % tiles_across * TILE_W - R + tl.arange(0, TILE_W)[None, None, :]
+    """STEPS steps from the padded map `source`, on one tile of one of the B * C maps.
+
+    All of them are written, from `target` on, with KEEP, else only the last; with LAST that one
+    goes to `last_map`, which has no border.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    number, tile = program // tiles, tl.program_id(0) % tiles
+    margin: tl.constexpr = R * (STEPS - 1)
+    row, column = tl.arange(0, TILE_H)[None, :, None], tl.arange(0, TILE_W)[None, None, :]
+    i = tile // tiles_across * step_h - margin - R + row
+    j = tile % tiles_across * step_w - margin - R + column
     inside = _inside(i, j, height, width)
+    own = _inside(row - margin, column - margin, step_h, step_w)
+    own = own & (i < height + R) & (j < width + R)
     plane, padded_plane = height * width, (height + 2 * R) * (width + 2 * R)
 
     k, dy, dx = _neighbours(K, SLOTS)
     k, dy, dx = k[:, None, None], dy[:, None, None], dx[:, None, None]
-    field = source + number * padded_plane
-    d = _at(field, i + R + dy, j + R + dx, height + 2 * R, width + 2 * R, k < K)
     field = weights + number // channels * K * plane
     if BACKWARD:  # w_k(p - o_k) belongs to g(p - o_k), which is the neighbour K - 1 - k of p
         w = _at(field + (K - 1 - k) * plane, i + dy, j + dx, height, width, k < K)
-        value = tl.sum(tl.where(w == MEASURED, 0.0, w * d), 0)[None, :, :]
+        term = tl.zeros([1, TILE_H, TILE_W], tl.float32)
+        measured = w == MEASURED
     else:
         w = _at(field + k * plane, i, j, height, width, k < K)
-        value = tl.load(constant + number * plane + i * width + j, inside, other=0.0)
+        term = tl.load(constant + number * plane + i * width + j, inside, other=0.0)
         measured = tl.max(w, 0)[None, :, :] == MEASURED
-        value += tl.where(measured, 0.0, tl.sum(w * d, 0)[None, :, :])
-    value = tl.where(inside, value, 0.0)
-    if LAST:
-        tl.store(target + number * plane + i * width + j, value, inside)
-    else:
-        into = target + number * padded_plane + (i + R) * (width + 2 * R) + j + R
-        tl.store(into, value, (i < height + R) & (j < width + R))
+
+    field = source + number * padded_plane
+    d = _at(field, i + R + dy, j + R + dx, height + 2 * R, width + 2 * R, k < K)
+    for s in tl.static_range(STEPS):
+        step = tl.sum(tl.where(measured, 0.0, w * d), 0)[None, :, :]
+        value = tl.where(inside, term + step, 0.0)
+        if LAST and s == STEPS - 1:
+            tl.store(last_map + number * plane + i * width + j, value, own & inside)
+        elif KEEP or s == STEPS - 1:
+            into = target + number * padded_plane + (i + R) * (width + 2 * R) + j + R
+            if KEEP:
+                into += s * map_stride
+            tl.store(into, value, own)
+        if s < STEPS - 1:
+            # Two pieces take turns, so one barrier a step is enough. They begin off the alignment:
+            # vector stores would make the compiler lay out the tile differently from the loads.
+            mine = scratch + 1 + (program * 2 + s % 2) * (TILE_H * TILE_W)
+            tl.store(mine + row * TILE_W + column, value)
+            tl.debug_barrier()
+            d = _at(mine, row + dy, column + dx, TILE_H, TILE_W, k < K)
 
 
 @triton.jit
