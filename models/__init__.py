@@ -2,7 +2,7 @@
 
 from models.imagenet_weights import PretrainedError
 from models.network import ARCHITECTURES, DEPTH_INPUTS, REFINEMENTS, DepthCompletionNet, build_model
-from models.packed_weights import packed_weights
+from models.packing import packed_weights
 from models.released_weights import (
     convert_released_state_dict,
     dead_released_keys,

@@ -1,10 +1,14 @@
 """Small data sets and helpers that several test files share."""
 
+import signal
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs behind it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 

@@ -258,7 +258,8 @@ def test_pictures_are_bounded_in_width_whatever_the_run_drew(run, tmp_path):
 
 def test_best_and_worst_leave_out_what_has_no_score_and_never_meet():
     rows = [
-        {"name": n, "RMSE": v} for n, v in zip("abcde", (3, float("nan"), 1, 2, 5), strict=True)
+        {"name": n, "RMSE": v, "MSE": v}
+        for n, v in zip("abcde", (3, float("nan"), 1, 2, 5), strict=True)
     ]
     best, worst = best_and_worst(rows, 3)
     assert [r["name"] for r in best] == ["c", "d"] and [r["name"] for r in worst] == ["e", "a"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import DryRunError, HfHubHTTPError, LocalEntryNotFoundError
 
 from dataloaders.errors import DataError
 
@@ -62,7 +62,9 @@ def _is_of_the_network(error: Exception) -> bool:
     Its HTTP library has had three names; all their errors are called after it.
     """
     library = type(error).__module__.partition(".")[0]
-    known = isinstance(error, (HfHubHTTPError, LocalEntryNotFoundError, ConnectionError))
+    known = isinstance(
+        error, (HfHubHTTPError, LocalEntryNotFoundError, DryRunError, ConnectionError)
+    )
     return known or library.startswith(("httpx", "httpcore", "requests", "urllib3", "hf_xet"))
 
 

@@ -140,22 +140,22 @@ def check_alignment(pairs: list[tuple[Path, Path]], scale: float | None) -> None
     Raises:
         DataError: another image's, or the mirrored image's edges fit clearly better.
     """
-    step = max(1, len(pairs) // CHECKED_PAIRS)
-    edges = []
-    for pair in pairs[::step][:CHECKED_PAIRS]:
-        image, metres = _read_pair(*pair, scale)
+    count = len(pairs)
+    chosen = range(0, count, max(1, count // CHECKED_PAIRS))
+    edges: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for index in {(k + offset) % count for k in chosen for offset in (-1, 0, 1)}:
+        image, metres = _read_pair(*pairs[index], scale)
         known = metres > 0
         log_depth = np.log(np.where(known, metres, 1))
-        edges.append((sobel(rgb2gray(image)), sobel(log_depth, mask=known)))
-    own = [_correlation(image, depth) for image, depth in edges]
-    mirrored = [_correlation(image[:, ::-1], depth) for image, depth in edges]
-    shifted = edges[1:] + edges[:1]
-    others = [
-        _correlation(image, depth)
-        for (image, _), (_, depth) in zip(edges, shifted, strict=True)
-        if image.shape == depth.shape
-    ]
-    for name, scores in (("mirrored", mirrored), ("another pair's", others)):
+        edges[index] = sobel(rgb2gray(image)), sobel(log_depth, mask=known)
+
+    def fit(offset: int = 0, mirror: int = 1) -> list[float]:
+        pairs = ((edges[k][0][:, ::mirror], edges[(k + offset) % count][1]) for k in chosen)
+        return [_correlation(image, depth) for image, depth in pairs if image.shape == depth.shape]
+
+    own = fit()
+    candidates = {"mirrored": fit(mirror=-1), "previous": fit(1), "following": fit(-1)}
+    for name, scores in candidates.items():
         if len(edges) > 3 and scores and np.median(scores) > 1.5 * max(np.median(own), 0.02):
             raise DataError(
                 f"the depth maps do not fit their images: the edges of the {name} image fit "

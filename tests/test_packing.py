@@ -72,9 +72,7 @@ def test_under_autocast_the_body_is_bfloat16_and_the_heads_are_float32(model):
 
 
 def test_a_cpu_without_bfloat16_runs_as_it_would_without(model, monkeypatch):
-    monkeypatch.setattr(
-        "models.packed_weights._library_takes", lambda dtype: dtype == torch.float32
-    )
+    monkeypatch.setattr("models.packing._library_takes", lambda dtype: dtype == torch.float32)
     rgbd = images(1, 64, 64)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = model(rgbd)
