@@ -101,7 +101,7 @@ def check_metres(depth: np.ndarray, source: object, divided: str = "") -> np.nda
 
 def _problem(depth: np.ndarray, low: float, high: float, divided: str) -> str | None:
     """Return what is wrong with depth that ends at `low` and `high`, and the way out."""
-    endless = int(np.count_nonzero(~(depth < LARGEST_FLOAT)))
+    endless = int(np.count_nonzero(~np.isfinite(depth) | (depth >= LARGEST_FLOAT)))
     if endless:
         kind = f"{high:.3g}" if math.isfinite(low + high) else "NaN or infinite"
         values = counted(endless, f"{kind} value")

@@ -6,6 +6,7 @@ prints the loss of each step as the released code had it and as it is here. In f
 agree to 1e-9 or better; in float32 rounding grows from step to step, in the released code as here.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -67,8 +68,9 @@ def losses(dtype: torch.dtype, steps: int, seed: int = 1) -> list[float]:
     return found
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print both losses of every step in float64; returns 1 where they differ."""
+    argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args(argv)
     released = released_losses(torch.float64)
     ours = losses(torch.float64, len(released))
     print("step  released loss (m)    this project (m)     relative difference")

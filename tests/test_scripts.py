@@ -336,7 +336,7 @@ def nan_root(tmp_path):
         (lambda tmp: tmp / "nowhere", "is not a folder"),
         (lambda tmp: tmp, "has no folder train/"),
         (broken_root, "00002.h5 is not a readable HDF5 file"),
-        (nan_root, "00001.h5: depth holds NaN"),
+        (nan_root, "NaN or infinite value"),
     ],
 )
 def test_bad_data_ends_training_with_one_sentence(make_root, sentence, tmp_path):
