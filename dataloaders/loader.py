@@ -5,7 +5,9 @@ loader process where there are any; `_pack` makes few bytes of them, since new m
 processes share is what a batch costs most; `_unpack` makes items and the batch in this process.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -15,6 +17,8 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from dataloaders.datasets import DepthDataset, check_measured
 from dataloaders.errors import DataError
 from dataloaders.workers import STALL_LIMIT, WatchedLoader
+
+UNPACKED_AHEAD = 2  # batches in pinned memory that wait for a GPU
 
 
 class EpochSampler(Sampler):
@@ -136,10 +140,22 @@ class FrameLoader(WatchedLoader):
             persistent_workers=num_workers > 0,
             **options,
         )
+        # Beside the thread that gives a GPU its work, which then never waits for it.
+        self.unpacks_in_a_thread = torch.cuda.is_available()
 
-    def unpack(self, batch: dict) -> dict:
-        """Return the batch of what a loader process has packed."""
-        return _unpack(batch, self.dataset.dataset, with_rgb=not self.sampler.shuffle)
+    def __iter__(self) -> Iterator[dict]:
+        unpack = partial(_unpack, dataset=self.dataset.dataset, with_rgb=not self.sampler.shuffle)
+        if not self.unpacks_in_a_thread:
+            yield from map(unpack, super().__iter__())
+            return
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            ahead = deque()
+            for packed in super().__iter__():
+                ahead.append(thread.submit(unpack, packed))
+                if len(ahead) > UNPACKED_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
 
 class _LoadedFrames(Dataset):

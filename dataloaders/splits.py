@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -120,6 +120,26 @@ class RootBounds:
             self.parents[path.parent] = path.parent.resolve()
         real = path.resolve() if path.is_symlink() else self.parents[path.parent] / path.name
         return any(real.is_relative_to(folder) for folder in self.allowed)
+
+
+def split_roots(
+    frames: list[Path], roots: Sequence[Path], fraction: float
+) -> tuple[list[Path], list[Path]]:
+    """Set scenes aside as `split_scenes` does, of each data root by itself.
+
+    Args:
+        frames: of one split. roots: those they lie in. fraction: as for `split_scenes`.
+
+    Returns:
+        The frames that stay and those held out, these once each however often a root is named.
+    """
+    stay: list[Path] = []
+    held_out: list[Path] = []
+    for root in dict.fromkeys(roots):
+        parts = split_scenes([f for f in frames if f.is_relative_to(root)], fraction)
+        stay += parts[0]
+        held_out += dict.fromkeys(parts[1])
+    return stay, held_out
 
 
 def split_scenes(frames: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:

@@ -181,16 +181,8 @@ class WatchedLoader(DataLoader):
         batches = self._guarded(super().__iter__)
         if self.watch is not None:
             self.watch.start_guard()
-        while (batch := self._guarded(lambda: self._next(batches))) is not None:
+        while (batch := self._guarded(lambda: next(batches, None))) is not None:
             yield batch
-
-    def _next(self, batches: Iterator):
-        packed = next(batches, None)
-        return None if packed is None else self.unpack(packed)
-
-    def unpack(self, batch):
-        """Return the batch of what a loader process has handed over."""
-        return batch
 
     def _guarded(self, function: Callable):
         """Return what a function returns that may wait for processes, which are watched meanwhile.

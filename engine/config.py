@@ -21,7 +21,7 @@ from dataloaders import (
     SAMPLERS,
     DepthDataset,
 )
-from dataloaders.splits import split_scenes
+from dataloaders.splits import split_roots
 from engine.flags import (
     OptionError,
     Settings,
@@ -381,7 +381,7 @@ def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset
     if not config.holdout:
         return train_set, build_dataset(config, "val", seed=config.seed)
     held_out_set = build_held_out_set(config, config.holdout, seed=config.seed)
-    train_set.frames, _ = split_scenes(train_set.frames, config.holdout)
+    train_set.frames, _ = split_roots(train_set.frames, train_set.roots, config.holdout)
     return train_set, held_out_set
 
 
@@ -399,5 +399,5 @@ def build_held_out_set(config: DataConfig, holdout: float, *, seed: int) -> Dept
             f"{config.eval_list} would not be read; give one of them"
         )
     dataset = build_dataset(config, "train", seed=seed, augment=False)
-    _, dataset.frames = split_scenes(dataset.frames, holdout)
+    _, dataset.frames = split_roots(dataset.frames, dataset.roots, holdout)
     return dataset

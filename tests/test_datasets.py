@@ -14,7 +14,7 @@ from conftest import write_frame
 from dataloaders import DataError, KITTIDepthDataset, NYUDepthDataset, hdf5, make_loader
 from dataloaders.hdf5 import read_frame
 from dataloaders.sampling import sample_sparse_depth
-from dataloaders.splits import list_frames, split_scenes
+from dataloaders.splits import list_frames, split_roots, split_scenes
 
 
 def test_an_item_holds_what_the_network_and_the_pictures_need(tiny_root):
@@ -207,6 +207,18 @@ def test_of_a_single_scene_the_last_frames_are_held_out():
     assert [f.stem for f in held_out] == ["00005", "00004"]
     with pytest.raises(DataError, match="cannot hold out 1 of 1 scenes"):
         split_scenes(frames[:1], 0.5)
+
+
+def test_of_several_roots_each_holds_out_its_own_part():
+    nyu = [Path(f"a/nyu/train/labeled/{i:05d}.h5") for i in range(20)]
+    rooms = [Path(f"b/rooms/train/room_{s}/{i}.h5") for s in range(20) for i in range(4)]
+    roots = [Path("a/nyu"), Path("b/rooms")]
+    stay, held_out = split_roots(nyu + rooms, roots, 0.1)
+    assert held_out == nyu[-2:] + split_scenes(rooms, 0.1)[1]
+    assert sorted(stay + held_out) == sorted(nyu + rooms)
+    # A root that is read twice weighs twice, and holds out the same frames.
+    stay, held_out = split_roots(nyu + nyu + rooms, [roots[0], *roots], 0.1)
+    assert len(stay) == 18 * 2 + 72 and held_out == nyu[-2:] + split_scenes(rooms, 0.1)[1]
 
 
 def test_missing_folders_get_a_sentence(tmp_path):

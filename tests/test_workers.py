@@ -242,3 +242,22 @@ def test_a_subclass_changes_items_whatever_the_number_of_workers(tiny_root, kind
         assert torch.equal(batches[1]["rgbd"], batches[0]["rgbd"] + 1)
         assert torch.equal(batches[1].pop("mark"), batches[0]["index"])
         assert batches[1].keys() == batches[0].keys()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_unpacked_in_a_thread_are_the_same(tiny_root, workers):
+    dataset = NYUDepthDataset(tiny_root, "train")
+    loader = make_loader(dataset, 1, shuffle=True, num_workers=workers)
+    plain = list(loader)
+    loader.unpacks_in_a_thread = True
+    threaded = list(loader)
+    assert len(plain) == len(threaded) == 4
+    for one, other in zip(plain, threaded, strict=True):
+        assert torch.equal(one["rgbd"], other["rgbd"]) and one["name"] == other["name"]
+
+
+def test_an_error_in_a_loader_process_reaches_whoever_reads_unpacked_batches(tiny_root):
+    loader = make_loader(StallingDataset(tiny_root, "train"), 1, num_workers=1, stall_limit=3)
+    loader.unpacks_in_a_thread = True
+    with pytest.raises(DataError, match="no progress for 3 s"):
+        list(loader)

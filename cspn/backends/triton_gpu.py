@@ -35,13 +35,15 @@ from cspn.backends import Inputs
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 # Steps of a 3x3 neighbourhood in one launch; larger ones lose too much to the margin and take 1.
-# 4 moves a third of the memory, but its hand-over between threads has only been checked by
-# Triton's interpreter, which runs no two of them at once: it waits for its test on a GPU.
+# On an H200 1 to 6 gave the same bits; with tiles of 32 x 64 pixels 2 was a fifth faster than 1,
+# 3 to 6 no faster. With the tiles of today only 1 is timed.
 STEPS_PER_LAUNCH = 1
 # The weights of a measured pixel, which depends on no neighbour: others have a size of at most 1.
 MEASURED = tl.constexpr(2.0)
-VALUES = 16384  # weights held by a program of _advance: 32 x 64 pixels for 3x3
-WARPS = 8  # 32 threads each
+# Timed on an H200, 24 steps on 8 x 228 x 304 (16384 and 8, 4: 2.83, 1.57 ms forward; 8192 and 4, 2:
+# 1.35, 0.81; 4096 and 2, 1: 0.80, 0.82; backward in the same order but for 8192 and 2, the fastest).
+VALUES = 8192  # weights held by a program of _advance: 16 x 64 pixels for 3x3
+WARPS = 2  # 32 threads each; _advance takes twice as many
 
 
 def why_not(direction: str, *tensors: Tensor | None) -> str:
