@@ -7,7 +7,7 @@
 #
 # The checkpoint is best_model.pth in the published run folder, the authors' file or one trained
 # here (last.pth until the first epoch has ended); where that folder holds none, the sample run of
-# train_cspn_nyu.sh is evaluated. The images are data/nyudepth_hdf5 where it exists, the sample
+# train_cspn_nyu.sh is evaluated, and without one the network in pretrained/. The images are data/nyudepth_hdf5 where it exists, the sample
 # rooms otherwise.
 # Further arguments are handed to eval.py and win:  bash eval_nyudepth_cspn.sh --repeat 1
 set -euo pipefail
@@ -29,12 +29,13 @@ protocol=(
     --repeat 5
 )
 published="$run"
-run="$(first_run "$published" output/sample_rooms_resnet18 output/sample_rooms_resnet50)"
+run="$(first_run "$published" output/sample_rooms_resnet{18,50} pretrained/cspn_resnet18_any)"
 if [ "$run" = "$published" ]; then
     protocol+=(--cspn_norm_type "$norm_type")
 else
-    echo "No checkpoint in $published: evaluating the sample run $run."
+    echo "No checkpoint in $published: evaluating $run."
 fi
+case "$run" in pretrained/*) protocol+=(--save_dir output/cspn_resnet18_any) ;; esac
 root=data/nyudepth_hdf5
 if [ -d "$root" ]; then
     "$PYTHON" -m tools.nyu found "$root"

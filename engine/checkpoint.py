@@ -330,6 +330,8 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
         CheckpointError: a key or shape differs; the sentence names the first.
     """
     own, theirs = model.state_dict(), checkpoint.model
+    if "decoder.error_head.weight" in theirs:  # not in weights from before it could be calibrated
+        theirs.setdefault("log_error_offset", torch.zeros(()))
     wrong = [k for k in own if k not in theirs or own[k].shape != theirs[k].shape]
     wrong += [k for k in theirs if k not in own]
     if wrong:

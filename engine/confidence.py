@@ -68,6 +68,16 @@ def coverage(pred: Tensor, error: Tensor, target: Tensor, probability: float = 0
     return (inside & valid).flatten(1).sum(dim=1) / measured_pixels(target)
 
 
+def calibration_factor(ratios: Tensor, probability: float = 0.9) -> float:
+    """Return what the expected error must be multiplied by for the interval of `coverage` to hold
+    the depth with `probability`.
+
+    Args:
+        ratios: |pred - target| / error of measured pixels, of all images together.
+    """
+    return ratios.double().quantile(probability).item() / math.log(1 / (1 - probability))
+
+
 def sparsification(pred: Tensor, order: Tensor, target: Tensor, steps: int = 20) -> Tensor:
     """Return the RMSE of what is left when the pixels with the largest `order` are dropped.
 
@@ -85,10 +95,7 @@ def sparsification(pred: Tensor, order: Tensor, target: Tensor, steps: int = 20)
     return means[kept].sqrt()
 
 
-def sparsification_error(pred: Tensor, error: Tensor, target: Tensor, steps: int = 20) -> float:
-    """Return the area between the sparsification curve of `error` and that of the true error, over
-    the image's RMSE (AUSE): 0 where the network knows its errors' order. Arguments of
-    `sparsification`."""
-    own = sparsification(pred, error, target, steps)
-    best = sparsification(pred, (pred - target).abs(), target, steps)
+def sparsification_error(own: Tensor, best: Tensor) -> float:
+    """Return the area between two sparsification curves of an image, that of its expected error and
+    that of its true one, over its RMSE (AUSE): 0 where the network orders its errors rightly."""
     return ((own - best).mean() / own[0]).item()

@@ -68,6 +68,8 @@ class DepthCompletionNet(nn.Module):
                 self.decoder.heads.weight.data[:, 0]
             )  # training starts from the filled depth
         self.refinement = refinement
+        if confidence:
+            self.register_buffer("log_error_offset", torch.zeros(()))  # set by `tools.share`
 
     @property
     def estimates_error(self) -> bool:
@@ -108,9 +110,10 @@ class DepthCompletionNet(nn.Module):
         filled = fill_depth(rgbd[:, 3:4]) if self.depth_input == "filled" else None
         bottleneck, skips, deep_size = self.encoder(_encoder_input(rgbd, filled))
         depth, guidance, log_error = self.decoder(bottleneck, skips, deep_size, size)
-        error = log_error
-        if error is not None:
-            error = torch.exp((LOG_ERROR + error).clamp(*LOG_ERROR_RANGE))  # of the scale
+        error = None
+        if log_error is not None:
+            log_error = (LOG_ERROR + log_error).clamp(*LOG_ERROR_RANGE)
+            error = torch.exp(log_error + self.log_error_offset)  # of the scale
         if filled is not None:
             depth = filled.depth + filled.scale * depth
             error = filled.scale * error if error is not None else None

@@ -5,10 +5,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import write_frames
+from imageio.v3 import imread
 
 from benchmarks.any_density import CASES, main
 from engine.checkpoint import save_checkpoint
-from engine.confidence import coverage, sparsification, sparsification_error
+from engine.confidence import (
+    calibration_factor,
+    coverage,
+    sparsification,
+    sparsification_error,
+)
 from models import build_model
 
 
@@ -31,6 +37,15 @@ def test_the_interval_of_a_true_scale_covers_what_it_should(probability):
     assert coverage(*laplace(0.5), probability) > probability + 0.05
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_a_calibrated_interval_covers_what_it_should(scale):
+    pred, error, target = laplace(scale)
+    ratios = ((pred - target).abs() / error)[target > 0]
+    factor = calibration_factor(ratios)
+    assert factor == pytest.approx(scale, rel=0.05)
+    assert coverage(pred, factor * error, target).item() == pytest.approx(0.9, abs=1e-3)
+
+
 def test_dropping_what_is_uncertain_leaves_what_is_right():
     pred, error, target = (value[0, 0] for value in laplace(1.0))
     curve = sparsification(pred, error, target, steps=4)
@@ -44,7 +59,8 @@ def test_dropping_what_is_uncertain_leaves_what_is_right():
 def test_the_area_is_0_for_the_true_order_and_grows_with_disorder():
     pred, error, target = (value[0, 0] for value in laplace(1.0))
     true = (pred - target).abs()
-    areas = [sparsification_error(pred, order, target) for order in (true, error, -error, -true)]
+    curves = [sparsification(pred, order, target) for order in (true, error, -error, -true)]
+    areas = [sparsification_error(curve, curves[0]) for curve in curves]
     assert areas[0] == 0 and areas == sorted(areas)
 
 
@@ -57,7 +73,9 @@ def test_one_command_scores_network_and_interpolation_on_the_same_measurements(t
     save_checkpoint(checkpoint, {"args": args, "epoch": 1, "model": model.state_dict()})
     cases, out = ["50", "16 lines", "500, 10 % wrong"], tmp_path / "out" / "table.csv"
     command = ["--resume", str(checkpoint), "--set", f"nyu={root}", "--draws", "2"]
-    main([*command, "--cases", *cases, "--out", str(out)])
+    curves = tmp_path / "out" / "curves.png"
+    main([*command, "--cases", *cases, "--out", str(out), "--curves", str(curves)])
+    assert imread(curves).std() > 10
     table = pd.read_csv(out)
     assert list(table["case"].unique()) == cases and set(cases) <= set(CASES)
     assert list(table["method"]) == ["nearest", "linear", "network"] * 3

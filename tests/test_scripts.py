@@ -351,7 +351,7 @@ def test_bad_data_ends_training_with_one_sentence(make_root, sentence, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "name a checkpoint"),
+        (["--data_root", "nowhere"], "nowhere"),  # the network in pretrained/
         (["--resume", "nowhere.pth"], "nowhere.pth does not exist"),
         (["--resume", "README.md"], "README.md is"),
         (["--resume", "tests"], "holds no best_model.pth"),

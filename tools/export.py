@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from engine import config
-from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_network
+from engine.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    load_network,
+    shipped_network,
+)
 from engine.cli import run_script
 from engine.errors import OptionError, RunError
 from engine.files import whole_file
@@ -57,7 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--resume", required=True, metavar="CHECKPOINT", help="checkpoint file or run folder"
+        "--resume",
+        metavar="CHECKPOINT",
+        help="checkpoint file or run folder (default the network in pretrained/)",
     )
     parser.add_argument(
         "--out",
@@ -78,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     for path in paths:
         if path.suffix not in WRITERS:
             raise OptionError(f"--out {path} must end in {' or '.join(WRITERS)}")
-    checkpoint = load_checkpoint(find_checkpoint(Path(given["resume"])))
+    checkpoint = load_checkpoint(find_checkpoint(Path(given.get("resume") or shipped_network())))
     settings = config.NetworkConfig.of(config.evaluation_settings(checkpoint.args), given)
     model = load_network(checkpoint, settings, torch.device("cpu")).eval()
     metadata = describe(model, checkpoint)

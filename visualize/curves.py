@@ -59,6 +59,29 @@ def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> No
         figure.savefig(part, dpi=110, format="png")
 
 
+def save_sparsification(path: Path, curves: pd.DataFrame) -> None:
+    """Write sparsification curves as a PNG, a panel for each data set.
+
+    Args:
+        curves: by set and case, columns own (order of the expected error) and best (of the true
+            error): (n,) arrays of the RMSE in metres without the worst k / n of the pixels.
+    """
+    names = curves.index.unique("set")
+    figure = Figure(figsize=(1 + 5 * len(names), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for color, (case, row) in enumerate(curves.loc[name].iterrows()):
+            dropped = 100 * np.arange(len(row["own"])) / len(row["own"])
+            axes.semilogy(dropped, row["own"], f"C{color % 10}", label=case)
+            axes.semilogy(dropped, row["best"], f"C{color % 10}:", linewidth=1)
+        axes.set(title=name, xlabel="least certain pixels dropped (%)", ylabel="RMSE (m)")
+        axes.grid(color=GRID)
+        axes.legend(fontsize=8, title="dotted: by the true error", title_fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")
+
+
 def chart_svg(title: str, series: Series) -> str:
     """Return one chart as SVG to stand in a page; "" where no value can be drawn.
 

@@ -40,8 +40,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 STEPS_PER_LAUNCH = 1
 # The weights of a measured pixel, which depends on no neighbour: others have a size of at most 1.
 MEASURED = tl.constexpr(2.0)
-# Timed on an H200, 24 steps on 8 x 228 x 304 (16384 and 8, 4: 2.83, 1.57 ms forward; 8192 and 4, 2:
-# 1.35, 0.81; 4096 and 2, 1: 0.80, 0.82; backward in the same order but for 8192 and 2, the fastest).
+# Timed on an H200, 24 steps on 8 x 228 x 304, forward / backward in ms: 16384 and 8 2.83 / 4.40,
+# 8192 and 4 1.35 / 2.08, 8192 and 2 0.81 / 1.62, 4096 and 2 0.80 / 1.69, 4096 and 1 0.82 / 1.59.
 VALUES = 8192  # weights held by a program of _advance: 16 x 64 pixels for 3x3
 WARPS = 2  # 32 threads each; _advance takes twice as many
 

@@ -13,6 +13,7 @@ import os
 import socket
 from pathlib import Path
 
+from engine.checkpoint import shipped_network
 from engine.cli import run_script
 from engine.errors import OptionError, RunError
 from inference.predictor import Predictor
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--resume", "-r", required=True, metavar="CHECKPOINT", help="checkpoint file or run folder")
+    add("--resume", "-r", metavar="CHECKPOINT", help="file or folder (default pretrained/)")
     add("--data_root", metavar="DIR", help="data set whose val/ frames are examples")
     add("--examples", type=int, default=12, help="frames to pick from (default 12)")
     add(
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.examples < 0:
         raise OptionError(f"--examples must not be negative, got {args.examples}")
-    predictor = Predictor.from_checkpoint(args.resume, device=args.device)
+    predictor = Predictor.from_checkpoint(args.resume or shipped_network(), device=args.device)
     check_gradio()
     root = args.data_root or SAMPLE_ROOTS[predictor.settings.data_set]
     has_examples = args.examples > 0 and (args.data_root or Path(root).is_dir())

@@ -14,12 +14,11 @@ NOTICE
 
 # The first of some run folders that holds a checkpoint; the first of all where none does.
 first_run() {
-    local folder
+    local folder file
     for folder in "$@"; do
-        if [ -f "$folder/best_model.pth" ] || [ -f "$folder/last.pth" ]; then
-            echo "$folder"
-            return
-        fi
+        for file in best_model.pth last.pth model.safetensors; do
+            [ ! -f "$folder/$file" ] || { echo "$folder"; return; }
+        done
     done
     echo "$1"
 }

@@ -1,0 +1,100 @@
+"""The command `python -m tools.share`: a trained network as a folder that others load.
+
+    python -m tools.share output/any --out pretrained/my_network
+
+Writes model.safetensors and config.json, which `predict.py`, `eval.py`, `Predictor.from_pretrained`
+and `torch.hub` read. The error that a network expects of itself is calibrated first: one factor, so
+that on frames it was not trained on the interval of 90 % holds 90 % of the pixels.
+"""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dataloaders import DepthDataset, make_loader
+from engine import config
+from engine.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    load_network,
+    save_shared,
+)
+from engine.cli import run_script
+from engine.confidence import calibration_factor
+from engine.metrics import MIN_DEPTH
+from engine.progress import progress
+from models import packed_weights
+from models.network import DepthCompletionNet
+
+PIXELS = 2_000  # of each image, so that images count alike
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with every flag of this command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.share",
+        description=__doc__.split("\n\n")[-1],
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("resume", metavar="CHECKPOINT", help="checkpoint file or run folder")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument(
+        "--data_root",
+        action="append",
+        metavar="ROOT",
+        help="calibrate on its val/; may be repeated (default the scenes that --holdout set aside)",
+    )
+    parser.add_argument("--draws", type=int, default=4, help="of measurements a frame (default 4)")
+    parser.add_argument("--debug", action="store_true", help="full traceback on errors")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    checkpoint = load_checkpoint(find_checkpoint(Path(args.resume)))
+    settings = config.NetworkConfig.of(config.evaluation_settings(checkpoint.args))
+    model = load_network(checkpoint, settings, torch.device("cpu")).eval()
+    if model.estimates_error:
+        sets = [_frames(checkpoint, settings, args.data_root, seed) for seed in range(args.draws)]
+        factor = calibrate(model, [dataset for draw in sets for dataset in draw])
+        print(f"expected error times {factor:.3f}")
+    # Whoever scores it gets the published draws unless others are asked for.
+    save_shared(Path(args.out), model, replace(settings, sampler="bernoulli"))
+    print(f"written to {args.out}")
+
+
+def calibrate(model: DepthCompletionNet, datasets: list[DepthDataset]) -> float:
+    """Scale the error that `model` estimates so that its interval of 90 % holds 90 % of the pixels
+    of `datasets`, and return the factor."""
+    ratios = []
+    with torch.inference_mode(), packed_weights(model):
+        for loader in (make_loader(dataset, 1, num_workers=0) for dataset in datasets):
+            for batch in progress(loader, label="calibration", unit="image"):
+                pred, error = model(batch["rgbd"], with_error=True)
+                valid = batch["depth"] > MIN_DEPTH
+                found = ((pred - batch["depth"]).abs() / error)[valid]
+                ratios.append(found[:: max(1, len(found) // PIXELS)])
+    factor = calibration_factor(torch.cat(ratios))
+    model.log_error_offset += math.log(factor)
+    return factor
+
+
+def _frames(
+    checkpoint: Checkpoint, settings: config.NetworkConfig, roots: list[str] | None, seed: int
+) -> list[DepthDataset]:
+    """Return frames that the network was not trained on, measured as in its training."""
+    if roots is None:
+        holdout = checkpoint.args.get("holdout", 0.0)
+        return [config.build_held_out_set(settings, holdout, seed=seed)]
+    return [
+        config.build_dataset(replace(settings, data_root=root), "val", seed=seed) for root in roots
+    ]
+
+
+if __name__ == "__main__":
+    run_script(main)
