@@ -13,7 +13,6 @@ Writes to --save_dir: eval.csv (per image, then the mean), summary.csv (per meth
 """
 
 import argparse
-from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -35,13 +34,11 @@ from engine.checkpoint import (
     shipped_network,
 )
 from engine.cli import run_script
-from engine.errors import OptionError
-from engine.evaluation import count_frames, evaluate, summarize
-from engine.files import write_csv
+from engine.data import build_dataset, build_held_out_set
+from engine.evaluation import count_frames, evaluate, write_scores
 from engine.flags import count, given_flags, of_call
-from engine.metrics import METRICS
 from engine.precision import prepare, prepare_device
-from engine.run_folder import format_table, holds_training
+from engine.run_folder import check_no_run, format_table
 from visualize.evaluation_pictures import PictureWriter
 from visualize.report import write_record, write_report
 
@@ -62,9 +59,7 @@ class EvalConfig(config.NetworkConfig, config.SpeedConfig, config.RunConfig):
     )
     repeat: int = of_call(1, "sampling seeds to average over", type=count, published="5")
     pictures: int = of_call(
-        16,
-        "first images to draw, -1 for all; then the best and the worst",
-        type=int,
+        16, "first images to draw, -1 for all; then the best and the worst", type=int
     )
     baselines: bool = of_call(True, "score nearest and linear interpolation too")
     export_released: str | None = of_call(
@@ -81,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Evaluate with the flags of the command line."""
     given = given_flags(build_parser(), argv)
     if "resume" not in given and "best_model_dir" not in given:
         shipped = shipped_network()
@@ -98,15 +94,11 @@ def main(argv: list[str] | None = None) -> None:
             print(f"wrote {tensors} tensors under the release's names to {args.export_released}")
     if not args.export_released:
         save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
-        # Scores written elsewhere get their page there: the run's own shows its own evaluation.
-        page = save_dir / "report.html" if args.save_dir else None
-        if holds_training(save_dir):
-            raise OptionError(
-                f"--save_dir {save_dir} is a run folder, whose eval.csv would be replaced; choose "
-                "another one"
-            )
+        check_no_run(save_dir)
         score(model, checkpoint, args, device, save_dir)
         if distributed.is_main() and resumed.is_dir():
+            # Scores written elsewhere get their page there: the run's own shows its own evaluation.
+            page = save_dir / "report.html" if args.save_dir else None
             print(f"report: {write_report(resumed, eval_dir=save_dir, out=page)}")
     distributed.stop()
 
@@ -127,9 +119,9 @@ def score(
     drawn: dict[int, str] = {}
     for seed in range(args.seed, args.seed + args.repeat):
         if args.eval_split == "held_out":
-            dataset = config.build_held_out_set(args, checkpoint.args.get("holdout"), seed=seed)
+            dataset = build_held_out_set(args, checkpoint.args.get("holdout"), seed=seed)
         else:
-            dataset = config.build_dataset(args, "val", seed=seed)
+            dataset = build_dataset(args, "val", seed=seed)
         loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers, **part)
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():
@@ -139,22 +131,16 @@ def score(
             rows = evaluate(method, loader, device, amp=args.amp, on_batch=draw, label=label)
             tables.append(pd.DataFrame(rows).assign(method=name, seed=seed))
             if draw:
-                draw.draw_extremes(dataset, rows, device, args.amp, min(wanted, EXTREMES))
-                drawn = dict(sorted(ChainMap(*distributed.all_gather(draw.drawn)).items()))
+                drawn = draw.draw_extremes(dataset, rows, device, args.amp, min(wanted, EXTREMES))
     if not distributed.is_main():
         return
 
     scores = pd.concat(tables)
-    summary = summarize(scores)
-    own = scores[scores["method"] == args.model].astype({"seed": object})
-    mean = summary.loc[[args.model]].assign(seed="all", name="mean")
-    columns = ["seed", "name", *METRICS]
-    write_csv(save_dir / "eval.csv", pd.concat([own, mean])[columns])
-    write_csv(save_dir / "summary.csv", summary.reset_index())
+    summary = write_scores(save_dir, scores, args.model)
     write_record(save_dir, args.to_dict(), dataset, checkpoint, drawn)
-
     draws = f"{args.repeat} draw{'s' * (args.repeat > 1)}"
-    print(f"\n{count_frames(own, dataset)}, {args.n_sample} samples, mean of {draws}")
+    counted = count_frames(scores[scores["method"] == args.model], dataset)
+    print(f"\n{counted}, {args.n_sample} samples, mean of {draws}")
     shown = summary[[*SHOWN, "RMSE_std"] if args.repeat > 1 else SHOWN]
     print(format_table(shown.reset_index().to_dict("records")))
     print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")

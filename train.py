@@ -18,19 +18,20 @@ from collections.abc import Iterable
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dataloaders import make_loader
 from engine import distributed
 from engine.checkpoint_writer import CheckpointWriter, StopOrSave
 from engine.cli import run_script
-from engine.confidence import relative_loss, scored_images
-from engine.config import TrainConfig, build_training_sets, resolve_device
+from engine.config import TrainConfig, resolve_device
+from engine.data import build_training_sets
 from engine.divergence import DivergenceCheck
 from engine.evaluation import evaluate, mean_scores, to_device
 from engine.flags import build_parser as build_parser_of
 from engine.flags import given_flags
-from engine.metrics import METRICS, depth_loss, measured
+from engine.metrics import METRICS
+from engine.objective import Objective
 from engine.precision import autocast, gradient_scaler, prepare, prepare_device
 from engine.progress import progress
 from engine.resume import Start, frames_record, resolve_resume, run_folder_path, take_up
@@ -158,11 +159,10 @@ def train_epoch(
         RunError: the loss or a gradient is no longer finite.
         Stopped: it was asked for, and the run is saved.
     """
-    device, processes = run.device, distributed.world_size()
+    device = run.device
     interval = 1 if device.type == "cpu" else CHECK_INTERVAL
     run.model.train()
-    options = {"with_error": True} if config.confidence else {}
-    group = BatchGroup()
+    objective = Objective(config.confidence)
     with progress(batches, label=divergence.label, unit="step", total=steps) as bar:
         for step, batch in enumerate(bar, start=1):
             skipped = run.skipped.add(batch, device)
@@ -172,51 +172,21 @@ def train_epoch(
             is_update_step = step % config.accumulate == 0 or step == steps
             with distributed.sync_context(network, is_update_step):
                 with autocast(config.amp, device):
-                    pred = network(batch["rgbd"], **options)
-                pred, error = pred if config.confidence else (pred, None)
-                # Gradients are averaged over processes: each divides by its part of what is
-                # averaged, all pixels, or all images where each is weighed by its own error.
-                averaged = measured if error is None else scored_images
-                count = distributed.all_reduce_sum(averaged(batch["depth"]))
-                if error is None:
-                    loss = depth_loss(pred, batch["depth"], count / processes)
-                else:
-                    loss = relative_loss(pred, error, batch["depth"], count / processes)
-                run.scaler.scale(loss * group.add(count)).backward()
+                    output = network(batch["rgbd"], **objective.options)
+                pred, loss, weighted_loss = objective(output, batch["depth"])
+                run.scaler.scale(weighted_loss).backward()
             norm = None
             if is_update_step:
-                norm = run.optimizer_step(
-                    config.clip_grad, group.weight if config.accumulate > 1 else None
-                )
-                group = BatchGroup()
+                norm = run.optimizer_step(config.clip_grad, objective.finish_step())
 
             run.count_batch(loss, pred, batch["depth"])
             divergence.add(run.scores.batches, batch["name"], loss, norm)
+            if step % CHECK_INTERVAL == 0 or step == steps:
+                bar.set_postfix(run.scores.shown())
             if step % interval == 0 or step == steps:
                 divergence.check()
-            if step % CHECK_INTERVAL == 0 or step == steps:
-                means = run.scores.means()
-                bar.set_postfix(loss=f"{means['LOSS']:.3f}", rmse=f"{means['RMSE']:.3f}")
-            if is_update_step and (step % interval == 0 or step == steps):
-                stop_or_save(divergence)
-
-
-class BatchGroup:
-    """The batches whose gradients make one step, which is that of one large batch: the sum of all
-    errors over the number of all measured pixels (or images). A batch's mean therefore weighs as
-    many times the first one's as it has more, and the step divides by the sum of the weights."""
-
-    def __init__(self):
-        self.first: Tensor | None = None  # measured pixels of the first batch
-        self.weight: Tensor | float = 0.0  # the sum of all weights
-
-    def add(self, count: Tensor) -> Tensor:
-        """Return the weight of a batch whose mean is over `count`, over all processes."""
-        if self.first is None:
-            self.first = count.clamp(min=1)
-        weight = count / self.first
-        self.weight = self.weight + weight
-        return weight
+                if is_update_step:
+                    stop_or_save(divergence)
 
 
 def log_start(

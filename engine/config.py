@@ -19,9 +19,7 @@ from dataloaders import (
     DEPTH_RESIZES,
     RGB_ENCODINGS,
     SAMPLERS,
-    DepthDataset,
 )
-from dataloaders.splits import split_roots
 from engine.flags import (
     OptionError,
     Settings,
@@ -38,8 +36,6 @@ from engine.flags import (
 from engine.precision import AMP
 from engine.schedule import OPTIMIZERS, SCHEDULES
 from models import ARCHITECTURES, DEPTH_INPUTS, REFINEMENTS, UNPOOLS
-
-DATA_ROOTS = {"nyudepth": "data/nyudepth_hdf5", "kitti": "data/kitti_hdf5"}
 
 
 @dataclass
@@ -331,73 +327,3 @@ def resolve_device(name: str) -> torch.device:
     if (device.index or 0) >= found:
         raise OptionError(f"--device {name}: PyTorch sees {found} GPU{'s' * (found != 1)} here")
     return device
-
-
-def build_dataset(
-    config: DataConfig,
-    split: str,
-    *,
-    seed: int,
-    augment: bool | None = None,
-    crop: str = "centre",
-    bad_frames: str = "stop",
-) -> DepthDataset:
-    """Return the frames of `split` ("train" or "val") as the settings describe them.
-
-    Args:
-        augment: None for the split's own choice.
-        crop: of training, see `OptimisationConfig`.
-        bad_frames: for training alone: scores are over every frame or there are none.
-    """
-    data_root = config.data_root or DATA_ROOTS[config.data_set]
-    roots = [data_root] if Path(data_root).exists() else data_root.split(",")
-    return DATA_SETS[config.data_set](
-        roots if split == "train" else roots[0],
-        split,
-        file_list=config.train_list if split == "train" else config.eval_list,
-        n_sample=config.n_sample,
-        sampler=config.sampler,
-        noise=config.noise,
-        outliers=config.outliers,
-        rgb_encoding=config.rgb_encoding,
-        depth_resize=config.depth_resize,
-        augment=augment,
-        crop=crop,
-        bad_frames=bad_frames,
-        seed=seed,
-    )
-
-
-def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset]:
-    """Return the frames to train on and those that choose the best epoch: the val split, as in the
-    release, or with `--holdout` that fraction of the training scenes.
-
-    Raises:
-        OptionError: see `build_held_out_set`.
-    """
-    train_set = build_dataset(
-        config, "train", seed=config.seed, crop=config.crop, bad_frames=config.bad_frames
-    )
-    if not config.holdout:
-        return train_set, build_dataset(config, "val", seed=config.seed)
-    held_out_set = build_held_out_set(config, config.holdout, seed=config.seed)
-    train_set.frames, _ = split_roots(train_set.frames, train_set.roots, config.holdout)
-    return train_set, held_out_set
-
-
-def build_held_out_set(config: DataConfig, holdout: float, *, seed: int) -> DepthDataset:
-    """Return the training scenes that `--holdout` set aside, transformed as in evaluation.
-
-    Raises:
-        OptionError: nothing was set aside, or a list of validation frames that nothing would read.
-    """
-    if not holdout:
-        raise OptionError("no scenes were held out: the network was trained without --holdout")
-    if config.eval_list:
-        raise OptionError(
-            "held-out scenes are training scenes (--holdout), so --eval_list "
-            f"{config.eval_list} would not be read; give one of them"
-        )
-    dataset = build_dataset(config, "train", seed=seed, augment=False)
-    _, dataset.frames = split_roots(dataset.frames, dataset.roots, holdout)
-    return dataset

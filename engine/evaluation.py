@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from dataloaders import DepthDataset
 from engine import distributed
 from engine.errors import RunError
+from engine.files import write_csv
 from engine.metrics import METRICS, depth_metrics, measured_pixels
 from engine.precision import autocast
 from engine.progress import progress
@@ -109,6 +111,23 @@ def summarize(scores: pd.DataFrame) -> pd.DataFrame:
     per_seed = scores.groupby(["method", "seed"], sort=False)[list(METRICS)].mean()
     repeats = per_seed.groupby("method", sort=False)
     return repeats.mean().join(repeats.std().add_suffix("_std"))
+
+
+def write_scores(folder: Path, scores: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Write eval.csv, every image and the mean for `method`, and summary.csv, a row per method.
+
+    Args:
+        scores: see `summarize`.
+
+    Returns:
+        The summary.
+    """
+    summary = summarize(scores)
+    own = scores[scores["method"] == method].astype({"seed": object})
+    mean = summary.loc[[method]].assign(seed="all", name="mean")
+    write_csv(folder / "eval.csv", pd.concat([own, mean])[["seed", "name", *METRICS]])
+    write_csv(folder / "summary.csv", summary.reset_index())
+    return summary
 
 
 def count_frames(scores: pd.DataFrame, dataset: DepthDataset) -> str:

@@ -16,14 +16,8 @@ from dataloaders import DATA_SETS, DataError, DepthDataset
 from dataloaders.hdf5 import read_frame
 from engine import distributed
 from engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
-from engine.config import (
-    DATA_ROOTS,
-    NetworkConfig,
-    TrainConfig,
-    build_training_sets,
-    evaluation_settings,
-    saved_settings,
-)
+from engine.config import NetworkConfig, TrainConfig, evaluation_settings, saved_settings
+from engine.data import DATA_ROOTS, build_training_sets
 from engine.errors import CheckpointError, OptionError
 from engine.flags import Resume
 from engine.run_folder import BEST, LAST, PREVIOUS, RUN_ID, RunFolder

@@ -34,9 +34,13 @@ RUN_ID = "run_id"  # in the settings of checkpoints and args.json: which run wro
 RUN_FILES = (LAST, PREVIOUS, BEST, "train.csv", "eval.csv")
 
 
-def holds_training(path: Path) -> bool:
-    """Return whether a folder holds a training run, whose eval.csv is not an evaluation's."""
-    return any((path / name).exists() for name in (LAST, PREVIOUS, "train.csv"))
+def check_no_run(path: Path) -> None:
+    """Raise OptionError for a folder of a training run, whose eval.csv is not an evaluation's."""
+    if any((path / name).exists() for name in (LAST, PREVIOUS, "train.csv")):
+        raise OptionError(
+            f"--save_dir {path} is a run folder, whose eval.csv would be replaced; choose another "
+            "one"
+        )
 
 
 class RunFolder:

@@ -47,6 +47,11 @@ class EpochScores:
         """Return mean LOSS over batches and mean metrics over images."""
         return {"LOSS": self.loss.item() / max(self.batches, 1), **self.metrics.means()}
 
+    def shown(self) -> dict[str, str]:
+        """Return loss and RMSE in metres as a progress bar shows them."""
+        means = self.means()
+        return {"loss": f"{means['LOSS']:.3f}", "rmse": f"{means['RMSE']:.3f}"}
+
     def state_dict(self) -> dict:
         """Return the sums, for a checkpoint in the middle of an epoch."""
         return {

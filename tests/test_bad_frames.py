@@ -10,7 +10,7 @@ from conftest import write_frame, write_frames
 import train as train_script
 from dataloaders import DataError, NYUDepthDataset, make_loader
 from dataloaders.datasets import most_skipped
-from engine.config import build_training_sets
+from engine.data import build_training_sets
 from engine.errors import RunError
 from engine.training import SkippedFrames
 

@@ -1,5 +1,6 @@
 """Pictures of the images that an evaluation scores: strips, depth files, influence maps."""
 
+from collections import ChainMap
 from collections.abc import Collection
 from pathlib import Path
 
@@ -54,8 +55,9 @@ class PictureWriter:
 
     def draw_extremes(
         self, dataset: DepthDataset, rows: list[dict], device: torch.device, amp: str, count: int
-    ) -> None:
-        """Draw the `count` best and worst images that are not drawn yet.
+    ) -> dict[int, str]:
+        """Draw the `count` best and worst images that are not drawn yet; return index and name of
+        all that are drawn, by any process. Every process must call it.
 
         Args:
             rows: what `evaluate` returned for `dataset`.
@@ -69,3 +71,4 @@ class PictureWriter:
         self.wanted = self.wanted[distributed.rank() :: distributed.world_size()]
         batches = [default_collate([dataset[index]]) for index in self.wanted]
         evaluate(self.model, batches, device, amp=amp, on_batch=self, label="pictures")
+        return dict(sorted(ChainMap(*distributed.all_gather(self.drawn)).items()))
