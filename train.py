@@ -43,7 +43,7 @@ from models import build_model
 from visualize.curves import save_curves
 from visualize.tensorboard import TensorBoard
 
-# Steps between looks at how a GPU is doing, which wait for it; a CPU is looked at always.
+# Steps between checks that synchronise a GPU; on a CPU every step is checked.
 CHECK_INTERVAL = 10
 
 
@@ -153,11 +153,11 @@ def train_epoch(
     """Train on `steps` batches.
 
     Args:
-        run: is brought forward. network: `run.model` as this process calls it.
+        run: updated in place. network: `run.model` as this process calls it.
 
     Raises:
         RunError: the loss or a gradient is no longer finite.
-        Stopped: it was asked for, and the run is saved.
+        Stopped: after a signal; the run is saved.
     """
     device = run.device
     interval = 1 if device.type == "cpu" else CHECK_INTERVAL

@@ -182,7 +182,7 @@ class CSPN(nn.Module):
 
     @property
     def guidance_channels(self) -> int:
-        """Channels K that the network must predict: 8, 24 or 48."""
+        """Return the channels K that the network must predict: 8, 24 or 48."""
         return len(neighbour_offsets(self.kernel_size))
 
     def forward(

@@ -13,7 +13,7 @@ NORM_TYPES = ("8sum", "8sum_abs")
 
 
 def neighbour_offsets(kernel_size: int) -> list[tuple[int, int]]:
-    """Offsets o_k = (dy, dx) of the K neighbours, in the channel order of the guidance.
+    """Return the offsets o_k = (dy, dx) of the K neighbours, in the guidance's channel order.
 
     Row by row from the bottom right to the top left, the centre left out; for a 3x3 kernel
     (1,1) (1,0) (1,-1) (0,1) (0,-1) (-1,1) (-1,0) (-1,-1), the order of the published weights.
@@ -27,7 +27,7 @@ def neighbour_offsets(kernel_size: int) -> list[tuple[int, int]]:
 
 
 def shift(field: Tensor, dy: int, dx: int) -> Tensor:
-    """field(p + (dy, dx)) at every pixel p of a (..., H, W) tensor, 0 outside the image."""
+    """Return field(p + (dy, dx)) at every pixel p of a (..., H, W) tensor, 0 outside the image."""
     height, width = field.shape[-2:]
     reach = max(abs(dy), abs(dx))
     padded = F.pad(field, (reach, reach, reach, reach))
@@ -68,7 +68,7 @@ def propagate_reference(
     norm_type: str,
     anchor: str,
 ) -> Tensor:
-    """`cspn.propagate` for checked arguments, one step of the equations per loop turn."""
+    """Run `cspn.propagate` on checked arguments, one step of the equations per loop turn."""
     affinity = normalized_affinity(guidance, norm_type)  # (B, K, H, W)
     offsets = neighbour_offsets(round((guidance.shape[1] + 1) ** 0.5))
     centre = (1 - affinity.sum(dim=1, keepdim=True)) * coarse_depth  # (B, C, H, W)

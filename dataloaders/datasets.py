@@ -148,7 +148,7 @@ class DepthDataset(Dataset):
 
     @property
     def root(self) -> Path:
-        """The data root, or the first of several."""
+        """Return the data root, or the first of several."""
         return self.roots[0]
 
     def name(self, path: Path) -> str:

@@ -22,10 +22,10 @@ UNPACKED_AHEAD = 2  # batches in pinned memory that wait for a GPU
 
 
 class EpochSampler(Sampler):
-    """Yields (index, epoch) keys, shuffled by (seed, epoch) where asked for.
+    """Yield (index, epoch) keys, with `shuffle` in an order drawn from (seed, epoch).
 
-    The epoch travels with each index, so workers that outlive an epoch still draw anew, and a
-    resumed run sees what the uninterrupted one would have. Of several processes each gets its own
+    Each index carries its epoch, so that workers kept over epochs draw anew, and a resumed run gets
+    the batches of the uninterrupted one. Of several processes each gets its own
     part of every batch, so that together they see the batches that one process would.
 
     Attributes:

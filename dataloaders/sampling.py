@@ -39,7 +39,7 @@ class Measurements:
     def choose(
         cls, sampler: str, n_sample: int, noise: float, outliers: float, rng: np.random.Generator
     ) -> "Measurements":
-        """Return what the flags of that name say; "any" draws."""
+        """Return the measurements of those settings; the sampler "any" draws them."""
         if sampler == "any":
             return cls.draw(n_sample, rng)
         return cls(sampler, n_sample, noise, outliers)
@@ -69,7 +69,7 @@ def measure(
     *,
     over_valid: bool = False,
 ) -> np.ndarray:
-    """Measure an image as `measurements` says.
+    """Measure an image as `measurements` describes.
 
     Args:
         rgb: (3, H, W) uint8, which "corners" looks at.
@@ -100,7 +100,7 @@ def measure(
 
 
 def _lines(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) bool: lines at equal angles, a little inclined and curved, at random height."""
+    """Return (H, W) bool: lines at equal angles, a little inclined and curved, at random height."""
     height, width = size
     columns = np.linspace(-1, 1, width)
     tilt, bend = rng.uniform(-0.03, 0.03) * height, rng.uniform(0, 0.05) * height
@@ -112,7 +112,7 @@ def _lines(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> 
 
 
 def _window(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) bool: a rectangle of 30 to 70 % of both sides, anywhere in the image."""
+    """Return (H, W) bool: a rectangle of 30 to 70 % of both sides, anywhere in the image."""
     pixels = np.zeros(size, bool)
     part = []
     for length in size:
@@ -124,7 +124,7 @@ def _window(size: tuple[int, int], m: Measurements, rng: np.random.Generator) ->
 
 
 def _grid(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) bool: about m.count pixels at equal distances, the first anywhere in its cell."""
+    """Return (H, W) bool: about m.count pixels at equal distances, at a random offset."""
     step = max(1.0, (size[0] * size[1] / max(m.count, 1)) ** 0.5)
     rows, columns = (np.arange(rng.random() * step, length, step).astype(int) for length in size)
     pixels = np.zeros(size, bool)
@@ -133,7 +133,7 @@ def _grid(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> n
 
 
 def _corners(rgb: np.ndarray, m: Measurements) -> np.ndarray:
-    """(H, W) bool: the m.count strongest corners of the image (Shi and Tomasi's measure)."""
+    """Return (H, W) bool: the m.count strongest corners of the image (Shi and Tomasi)."""
     grey = rgb.astype(np.float32).mean(axis=0) / 255
     pixels = np.zeros(grey.shape, bool)
     # The image goes on outside as it ends, or its border would look like an edge.
@@ -185,7 +185,7 @@ def sample_sparse_depth(
 
 
 def resize_points(sparse_depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Measurements of an image that is resized: points are moved, never averaged with the holes.
+    """Move the measurements of an image that is resized; none is averaged with the holes.
 
     A measurement goes to the pixel that its own pixel's centre falls into. Where several meet, the
     one closest to the new pixel's centre stays.

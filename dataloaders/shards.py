@@ -1,8 +1,8 @@
 """Frames inside tar shards, read where they lie: 35 GB need not become 48,000 small files.
 
 A data root may hold shards called `train-*.tar` and `val-*.tar`, in itself or in `data/`, as the
-Hugging Face copy of NYU Depth v2 has them. The shard's name tells the split, the last two parts of
-a member's path tell scene and frame, whatever folders stand above, so that a frame has the name it
+Hugging Face copy of NYU Depth v2 has them. The shard's name gives the split, the last two parts of
+a member's path give scene and frame, whatever folders stand above, so that a frame has the name it
 has in an unpacked set (`train/<scene>/<frame>.h5`) and items, draws and order are the same.
 
 Where the members lie is looked up once and kept in `shards.csv` in the root.

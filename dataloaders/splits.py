@@ -209,7 +209,7 @@ def _resolve(
 ) -> Path:
     """Return the file, or the member of a shard, that a list names by `name`, below `root`.
 
-    Published lists write other people's leading folders out, so those are dropped one by one
+    Published lists begin with folders of their authors' machines, which are dropped one by one
     until the rest exists. Nothing outside the root is ever opened.
     """
     text = name.strip().replace("\\", "/")

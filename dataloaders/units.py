@@ -1,7 +1,7 @@
 """Depth in metres, whatever it was stored in, and the refusal of what cannot be metres.
 
-Whatever lets depth in calls this: HDF5 frames, files for predict.py and the demo, and arrays
-handed to `Predictor`. The limits are wide: a macro shot of 5 cm and a LiDAR that reaches 250 m
+Every reader of depth calls this: of HDF5 frames, of files for predict.py and the demo, of arrays
+for `Predictor`. The limits are wide: a macro shot of 5 cm and a LiDAR that reaches 250 m
 pass. Depth beyond them, or in another unit, is refused with the way out. 0 means no measurement.
 """
 

@@ -1,6 +1,6 @@
 """Loader processes that die, stall or lose a batch: which, how, and on which frame.
 
-PyTorch says "DataLoader worker (pid 123) is killed by signal", which names no file; a batch that a
+PyTorch reports "DataLoader worker (pid 123) is killed by signal" without a file; a batch that a
 process cannot hand over, since shared memory is full, is lost without an error, and a process that
 hangs is waited for without end. Each process therefore writes the index of the frame that it begins
 into memory it shares with the main process, ends when it cannot hand over a batch, and is ended
@@ -70,7 +70,7 @@ class WorkerWatch:
         _watches.add(self)
 
     def __call__(self, worker: int) -> None:
-        """Set up the process that this is called in: signals, notes, and the end of its queue."""
+        """Set up this loader process: its signals, its notes, and its end on a queue's error."""
         leave_signals_to_the_main_process()
         self.pids[worker] = os.getpid()
         self.indices[worker] = _NOTHING
@@ -142,7 +142,7 @@ class WorkerWatch:
 
 
 def leave_signals_to_the_main_process() -> None:
-    """Ignore what reaches every process of a job: Ctrl-C, and what a scheduler sends.
+    """Ignore signals that reach every process of a job: Ctrl-C and those of a scheduler.
 
     The main process finishes its step and saves, for which it needs the others; they end when it
     ends them.

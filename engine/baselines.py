@@ -8,13 +8,10 @@ from torch import Tensor, nn
 
 
 def interpolate_nearest(sparse_depth: np.ndarray) -> np.ndarray:
-    """Each pixel takes the depth of the nearest measurement.
+    """Return each pixel's nearest measurement, (H, W) float32 metres; all 0 where there is none.
 
     Args:
         sparse_depth: (H, W) metres, 0 = no measurement.
-
-    Returns:
-        (H, W) float32 metres, all 0 where there is no measurement at all.
     """
     points = np.argwhere(sparse_depth > 0)
     if len(points) == 0:
@@ -24,7 +21,7 @@ def interpolate_nearest(sparse_depth: np.ndarray) -> np.ndarray:
 
 
 def interpolate_linear(sparse_depth: np.ndarray) -> np.ndarray:
-    """Linear interpolation over the Delaunay triangles of the measurements, nearest outside.
+    """Interpolate linearly over the Delaunay triangles of the measurements, nearest outside.
 
     Same argument and result as `interpolate_nearest`, which it falls back to for fewer than
     three measurements or measurements on one line.
@@ -43,14 +40,14 @@ BASELINES = {"nearest": interpolate_nearest, "linear": interpolate_linear}
 
 
 class Interpolation(nn.Module):
-    """A baseline behind a network's interface: it reads only the sparse depth."""
+    """A baseline with a network's interface; it reads the sparse depth alone."""
 
     def __init__(self, method: str):
         super().__init__()
         self.method = method
 
     def forward(self, rgbd: Tensor) -> Tensor:
-        """(B, 4, H, W) to (B, 1, H, W) metres on the same device."""
+        """Return (B, 1, H, W) metres for rgbd (B, 4, H, W), on its device."""
         sparse_depth = rgbd[:, 3].cpu().numpy()
         maps = np.stack([BASELINES[self.method](image) for image in sparse_depth])
         return torch.from_numpy(maps)[:, None].to(rgbd.device)

@@ -1,4 +1,4 @@
-"""Keeping a run on disk: its checkpoints and tables, on a disk that may be full."""
+"""Write a run's checkpoints and tables, on a disk that may be full."""
 
 import sys
 import time
@@ -34,11 +34,11 @@ class CheckpointWriter:
         self.failure: str | None = None
 
     def is_due(self) -> bool:
-        """Return whether the last checkpoint is older than wanted."""
+        """Return whether the last checkpoint is older than `minutes`."""
         return time.monotonic() - self.saved_at > self.seconds
 
     def save(self, run: Training) -> None:
-        """Write where the run is; every process must call it, the main one writes."""
+        """Write last.pth; every process must call it, the main one writes."""
         state = run.state_dict()
         self.saved_at = time.monotonic()
         if not distributed.is_main():
@@ -92,15 +92,15 @@ class CheckpointWriter:
 
 
 def _take_back_best(run: Training) -> None:
-    """Have the best be that of before the last epoch, whose weights could not be written, so that
-    the next epoch that beats the file's is written again."""
+    """Set the best score back to that of the file, since the last epoch's weights could not be
+    written; the next epoch that is better than the file is then written."""
     earlier = [row["RMSE"] for row in run.rows["eval"][:-1] if row["is_best"]]
     run.rows["eval"][-1]["is_best"] = run.rows["train"][-1]["is_best"] = 0
     run.best_rmse = min(earlier, default=float("inf"))
 
 
 class StopOrSave:
-    """Between steps: save when it is time, stop when a signal asked for it."""
+    """Save between steps when a checkpoint is due; stop after a signal."""
 
     def __init__(self, run: Training, writer: CheckpointWriter, request: StopRequest):
         self.run = run
@@ -108,10 +108,10 @@ class StopOrSave:
         self.request = request
 
     def __call__(self, divergence: DivergenceCheck) -> None:
-        """Call after the optimiser's step, where the network is whole.
+        """Save or stop; call after the optimiser's step, not between batches that are accumulated.
 
         Raises:
-            Stopped: it was asked for, and the run is saved.
+            Stopped: after a signal; the run is saved.
             RunError: the loss or a gradient is no longer finite, so nothing is saved.
         """
         asked = self.request.signal is not None
@@ -123,8 +123,8 @@ class StopOrSave:
             self._stop()
 
     def in_validation(self, batch: dict, pred: Tensor) -> None:
-        """Call with each validation batch. The epoch's training is kept, its validation starts
-        anew; several processes, which have unequal parts of it, finish theirs."""
+        """Stop after a signal; call with each validation batch. The epoch's training is saved, its
+        validation starts anew. Several processes, whose parts are unequal, finish theirs."""
         if self.request.signal is not None and distributed.world_size() == 1:
             self.writer.save(self.run)
             self._stop()

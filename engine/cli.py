@@ -4,8 +4,8 @@
         run_script(main)
 
 Exit codes: 0 done; 1 a check that found something, or a bug with its traceback; 2 an error in one
-sentence; 75 stopped on request and saved; 130 interrupted by Ctrl-C; 141 nobody reads the output
-any more (`| head`).
+sentence; 75 stopped on request and saved; 130 interrupted by Ctrl-C; 141 the output's reader has
+ended (`| head`).
 """
 
 import contextlib
@@ -53,8 +53,8 @@ def exit_code(
     With --debug, and for what is a bug, the error itself is raised.
 
     Args:
-        lower: what to say after "memory ran out;", such as "try a smaller --batch_size_eval".
-        interrupted: what to say after Ctrl-C.
+        lower: the advice after "memory ran out;", such as "try a smaller --batch_size_eval".
+        interrupted: the sentence printed after Ctrl-C.
         processes: whether the command shares its work over the processes of torchrun; any other
             refuses to run several times at once.
     """

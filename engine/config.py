@@ -138,13 +138,13 @@ class PropagationConfig(Settings):
 
     @property
     def model(self) -> str:
-        """The network's name: unet, cspn_unet or spn_unet."""
+        """Return the network's name: unet, cspn_unet or spn_unet."""
         return "unet" if self.refine == "none" else f"{self.refine}_unet"
 
 
 @dataclass
 class NetworkConfig(DataConfig, ModelConfig, PropagationConfig):
-    """What a checkpoint decides for whoever runs its network."""
+    """Flags whose value eval.py and predict.py take from the checkpoint."""
 
     def model_options(self) -> dict:
         """Return the keyword arguments of `models.build_model`."""
@@ -306,7 +306,7 @@ def saved_settings(saved: dict) -> dict:
 
 
 def evaluation_settings(saved: dict) -> dict:
-    """Return what whoever runs a checkpoint's network takes from its settings."""
+    """Return the settings of a checkpoint that eval.py and predict.py take over."""
     known = NetworkConfig.fields()
     return {name: v for name, v in saved_settings(saved).items() if name in known}
 

@@ -22,7 +22,7 @@ from engine.errors import OptionError
 
 # What torchrun sets for every process.
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")
-# A process that waits this long for the others takes them for dead.
+# How long a process waits for the others before it fails.
 TIMEOUT = timedelta(minutes=30)
 
 
@@ -55,7 +55,7 @@ def start(device: torch.device) -> torch.device:
 
 
 def _local_rank() -> int:
-    """LOCAL_RANK, once all that torchrun sets is there and makes sense."""
+    """Return LOCAL_RANK; raise OptionError unless the environment is one that torchrun makes."""
     advice = "start with torchrun, or unset LOCAL_RANK for one process"
     missing = [name for name in _VARIABLES if not os.environ.get(name)]
     if missing:
@@ -71,28 +71,28 @@ def _local_rank() -> int:
 
 
 def stop() -> None:
-    """Leave the other processes in good order."""
+    """Leave the process group, where there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number, 0 for the one that writes and prints."""
+    """Return this process's number, 0 for the one that writes and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return how many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Return whether this is the process that writes and prints."""
     return rank() == 0
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum of all processes' `tensor`; its own where there is one process."""
+    """Return the sum of all processes' `tensor`; its own where there is one process."""
     if world_size() == 1:
         return tensor
     total = tensor.detach().clone()
@@ -101,7 +101,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def any_rank(*flags: bool, device: torch.device) -> list[bool]:
-    """For each flag, whether any process has it set; all processes get the same answer."""
+    """Return for each flag whether any process has it set, the same in every process."""
     if world_size() == 1:
         return list(flags)
     return (all_reduce_sum(torch.tensor(flags, dtype=torch.int32, device=device)) > 0).tolist()
@@ -117,11 +117,11 @@ def all_gather(value: T) -> list[T]:
 
 
 def wrap_ddp(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) -> nn.Module:
-    """`model` as each process calls it in training: gradients are averaged over the processes.
+    """Return `model` as a process calls it in training: gradients are averaged over processes.
 
     Args:
         sync_batchnorm: take batch statistics over all processes, in place; without it each
-            process normalises by its own share of the batch.
+            process normalises by its own part of the batch.
     """
     if world_size() == 1:
         return model
@@ -147,7 +147,7 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def barrier() -> None:
-    """Return once every process has come here."""
+    """Wait until every process calls this."""
     if dist.is_initialized():
         dist.barrier()
 
@@ -157,15 +157,12 @@ def convert_sync_batchnorm(model: nn.Module, device: torch.device) -> None:
     parameters and buffers, and the parameters themselves, stay."""
     for module in model.modules():
         for name, child in module.named_children():
-            if type(child) is nn.BatchNorm2d:
-                setattr(module, name, _synchronised(child, device))
-
-
-def _synchronised(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
-    norm.__class__ = CPUSyncBatchNorm2d
-    return norm
+            if type(child) is not nn.BatchNorm2d:
+                continue
+            if device.type == "cuda":
+                setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+            else:
+                child.__class__ = CPUSyncBatchNorm2d
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -188,7 +185,7 @@ class _SumOverProcesses(torch.autograd.Function):
 class CPUSyncBatchNorm2d(nn.BatchNorm2d):
     """What `torch.nn.SyncBatchNorm` does, which runs on GPUs only, by sums over processes.
 
-    Input and output (B, C, H, W), B this process's share of the batch.
+    Input and output (B, C, H, W), B this process's part of the batch.
     """
 
     def forward(self, features: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from engine.run_folder import RunFolder
 
 
 class DivergenceCheck:
-    """Checks loss and gradients, without making the device wait at every step.
+    """Check loss and gradients, without a synchronisation of the device at every step.
 
     Args:
         folder: where `divergence.json` goes. label: the epoch's name in the sentence.

@@ -98,7 +98,7 @@ def message_of(error: BaseException) -> str:
 
 
 def _own_words(error: BaseException) -> str:
-    """The first line of an error's message that holds a sentence, without where it was raised."""
+    """Return the first line of an error's message, without the place it was raised at."""
     text = re.sub(r"^\[(?:enforce fail )?[^\]]*\]\s*(?:err == 0\.\s*)?", "", message_of(error))
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line.rstrip(".")[:_LARGEST_DETAIL]

@@ -14,8 +14,8 @@ def whole_file(path: Path, *, keep_as: Path | None = None, durable: bool = False
     """Give the path of a file beside `path`, of the same ending, for the context to write; only
     when it is written does it get the name.
 
-    Whoever reads `path`, or finds it after a power cut, sees the old content or the new one. A
-    write that fails (a full disk) leaves the old file and removes what was written beside it.
+    A reader of `path`, or of what a power cut leaves, finds the old content or the new one. A write
+    that fails (a full disk) leaves the old file and removes what was written beside it.
 
     Args:
         keep_as: name under which the old file stays.
@@ -53,13 +53,13 @@ def replace_file(
 
 
 def replace_text(path: Path, text: str) -> None:
-    """`replace_file` for a text in UTF-8. What a file name holds that is no text in this system's
-    encoding is written with backslashes."""
+    """Write a text durably, in UTF-8, as `replace_file` does. Bytes of a file name that are no text
+    in this system's encoding are written with backslashes."""
     replace_file(path, lambda stream: stream.write(text.encode(errors="backslashreplace")))
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """`replace_file` for a table: a header, then a line per row, numbers to six digits."""
+    """Write a table durably: a header, then a line per row, numbers to six digits."""
     text = table.to_csv(index=False, float_format="%.6g", na_rep="nan", lineterminator="\n")
     replace_text(path, text)
 

@@ -1,8 +1,8 @@
-"""Flags as data: fields of dataclasses that hold all there is to say of a flag in their metadata.
+"""Flags as data: fields of dataclasses whose metadata describe a flag completely.
 
 The parsers, the table of flags (`tools.flag_tables`) and the rules of resumption are made from it.
 A script's settings are one dataclass that inherits its groups (`engine.config`), so that a function
-can ask for the groups that it reads.
+takes the groups that it reads.
 """
 
 import argparse
@@ -123,12 +123,12 @@ class Settings:
 
     @classmethod
     def fields(cls) -> dict[str, dataclasses.Field]:
-        """Name -> field, in the groups' order."""
+        """Return name -> field, in the groups' order."""
         return {field.name: field for base in cls.groups() for field in base._own_fields()}
 
     @classmethod
     def groups(cls) -> list[type["Settings"]]:
-        """The dataclasses with flags of their own, in the order in which they are inherited."""
+        """Return the dataclasses with flags of their own, in the order of inheritance."""
         own = [base for base in cls.__mro__ if "TITLE" in vars(base)]
         return own[1:] + own[:1] if own and own[0] is cls else own
 
@@ -193,6 +193,18 @@ def build_parser(description: str, settings: type[Settings], **options: object):
         **options,
     )
     add_flags(parser, settings)
+    return parser
+
+
+def command_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of `python -m COMMAND`, with --debug, whose flags are not abbreviated."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {command}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="full traceback on errors")
     return parser
 
 

@@ -112,5 +112,5 @@ class RunningMetrics:
         self.count += scored.sum()
 
     def means(self) -> dict[str, float]:
-        """Name -> mean over the images so far; NaN before the first."""
+        """Return name -> mean over the images so far; NaN before the first."""
         return dict(zip(METRICS, (self.sums / self.count).tolist(), strict=True))

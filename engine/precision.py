@@ -20,7 +20,7 @@ AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManager:
-    """The context of a forward pass under `--amp`; "off" leaves float32 alone."""
+    """Return the context of a forward pass under `--amp`; "off" leaves float32 alone."""
     dtype = AMP[amp]
     if dtype is None:
         return contextlib.nullcontext()
@@ -36,13 +36,14 @@ def prepare_device(device: torch.device, *, give_back_memory: bool) -> None:
 
 
 def use_exact_float32() -> None:
-    """Convolutions of float32 on a GPU in float32, as the release computed them: by default recent
-    GPUs round their inputs to TF32, whose 10 bits of mantissa hold 2 mm at 5 m."""
+    """Have GPUs convolve float32 exactly, as in the release: by default recent ones round to TF32,
+    whose 10 bits of mantissa hold 2 mm at 5 m."""
     torch.backends.cudnn.allow_tf32 = False
 
 
 def gradient_scaler(amp: str, device: torch.device) -> torch.amp.GradScaler:
-    """Scales the loss for float16, whose range gradients would leave; does nothing otherwise."""
+    """Return what scales the loss under float16, whose range gradients would leave; otherwise it
+    does nothing."""
     return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
 
@@ -57,8 +58,8 @@ def prepare(model: nn.Module, *, channels_last: bool, compile_model: bool) -> No
 def keep_freed_memory() -> bool:
     """Let the C library keep what this process frees, from now on and in processes forked later.
 
-    The process then stays as large as it was at its largest. Returns whether the C library takes
-    the request: the GNU one does; with others nothing changes.
+    The process then stays as large as it was at its largest. Return whether the C library can: the
+    GNU one does; with others nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

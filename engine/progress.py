@@ -9,8 +9,8 @@ from engine import distributed
 
 
 def progress(iterable: Iterable, *, label: str, unit: str, total: int | None = None, **kwargs):
-    """A tqdm bar on stderr, redrawn every ten seconds where stderr is not a terminal; of several
-    processes only the main one draws."""
+    """Return a tqdm bar on stderr, redrawn every ten seconds where that is not a terminal; only the
+    main process draws."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(
         iterable,

@@ -103,8 +103,8 @@ def resolve_resume(given: dict, folder: RunFolder) -> Start:
 
 
 def _start_anew(config: TrainConfig, folder: RunFolder, held: list[str]) -> Start:
-    """`--resume` in a folder without a checkpoint to go on from: whatever it holds stays, unless a
-    run that was killed before its first last.pth has left it."""
+    """Return a new run for `--resume` in a folder without a checkpoint to go on from; raise
+    OptionError where it holds more than a run that was killed before its first last.pth."""
     if not held:
         return Start(config)
     own = folder.settings().get(RUN_ID)
@@ -194,7 +194,7 @@ def _fine_tune(given: dict, checkpoint: Checkpoint, reason: str) -> Start:
 
 
 def _effective(config: TrainConfig, name: str) -> object:
-    """The value of a flag as it acts: defaults filled in, paths resolved."""
+    """Return the value of a flag with defaults filled in and paths resolved."""
     value = getattr(config, name)
     if name == "data_root":
         return Path(value or DATA_ROOTS[config.data_set]).resolve()
@@ -206,7 +206,7 @@ def _effective(config: TrainConfig, name: str) -> object:
 
 
 def _spelled(name: str, value: object) -> str:
-    """A flag and its value as on a command line."""
+    """Return a flag and its value as on a command line."""
     if isinstance(value, bool):
         return f"--{'' if value else 'no-'}{name}"
     return f"no --{name}" if value is None else f"--{name} {value}"

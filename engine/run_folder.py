@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.metadata
 import itertools
 import json
 import os
@@ -15,7 +16,6 @@ from typing import TextIO
 
 import pandas as pd
 import torch
-import torchvision
 
 from engine.errors import OptionError, RunError
 from engine.files import replace_text, write_csv
@@ -80,11 +80,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """Hold the folder for as long as the context lasts; a process that dies lets go of it.
-        Where the file system has no locks, that is said in a warning and nothing is held.
+        """Lock the folder for as long as the context lasts; the lock ends with the process. Where
+        the file system has no locks, warn and lock nothing.
 
         Raises:
-            RunError: another process holds it.
+            RunError: another process has locked it.
         """
         if fcntl is None:
             yield
@@ -97,7 +97,7 @@ class RunFolder:
             yield
 
     def _lock(self, stream: TextIO) -> bool:
-        """Whether the file is locked now; not where its file system has no locks."""
+        """Lock the file; return False where its file system has no locks."""
         try:
             # Of the kinds of lock the one that loader processes do not inherit.
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,7 +120,7 @@ class RunFolder:
         environment = {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": importlib.metadata.version("torchvision"),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "cpu_threads": torch.get_num_threads(),
         }
@@ -131,8 +131,8 @@ class RunFolder:
         replace_text(path, text + "\n")
 
     def log(self, event: str, **values: object) -> None:
-        """Append one JSON object with the time to `log.jsonl`. A log that cannot be written is
-        said once and never ends a run."""
+        """Append one JSON object with the time to `log.jsonl`. Warn once where it cannot
+        be written, which never ends a run."""
         record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values}
         try:
             _append_line(self.path / "log.jsonl", json.dumps(record))
@@ -150,7 +150,7 @@ class RunFolder:
 
 
 def _append_line(path: Path, line: str) -> None:
-    """Append a line in one write, on a line of its own whatever a killed run left behind."""
+    """Append a line in one write, on a line of its own even after an unfinished one."""
     with path.open("ab+") as stream:
         end = stream.seek(0, os.SEEK_END)
         if end:

@@ -1,7 +1,7 @@
-"""Signals that ask a run to stop: at the next step, with everything saved.
+"""Signals that stop a run at the next step, with everything saved.
 
-SIGTERM is what a scheduler sends before it takes a machine away, SIGINT what Ctrl-C sends, SIGUSR1
-what schedulers can be told to send some time before either, SIGHUP what a closed terminal sends.
+A scheduler sends SIGTERM before it takes a machine away, and can be set to send SIGUSR1 some time
+before; Ctrl-C sends SIGINT, a closed terminal SIGHUP.
 """
 
 import contextlib
@@ -24,16 +24,17 @@ SIGNALS = tuple(
 # Signals within this many seconds are one request: a terminal or a scheduler may reach a process
 # and what started it, which sends the signal on.
 ONE_REQUEST = 1.0
+# Printed on stderr at the first signal.
 ASKED = b"\nasked to stop: saving after this step (ask again to stop at once)\n"
 HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class Stopped(Exception):
-    """Raised once a run that was asked to stop is saved; the message is one sentence."""
+    """Raised once a run that a signal stops is saved; the message is one sentence."""
 
 
 class StopRequest:
-    """The signal that asked, None so far; one that comes later acts at once."""
+    """The first signal that a run received, None so far; a later one ends the process at once."""
 
     def __init__(self):
         self.signal: signal.Signals | None = None
@@ -63,9 +64,7 @@ class StopRequest:
             self.signal, self.received_at = signal.Signals(number), now
             # Not print: the signal may have come in the middle of one.
             with contextlib.suppress(OSError):  # the terminal may be gone
-                os.write(
-                    2, b"\nasked to stop: saving after this step (ask again to stop at once)\n"
-                )
+                os.write(2, ASKED)
             if number == HANGUP:
                 _leave_terminal()
         elif now - self.received_at > ONE_REQUEST:

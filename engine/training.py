@@ -87,7 +87,7 @@ class SkippedFrames:
 
     def add(self, batch: dict, device: torch.device | str = "cpu") -> list[str]:
         """Count what `batch["skipped"]` names; every process must call it, where the data set
-        skips. Returns the sentences that are new in this epoch, in any process.
+        skips. Return the sentences that are new in this epoch, in any process.
 
         Raises:
             RunError: more than the limit.
@@ -159,9 +159,9 @@ class Training:
         self.skipped = SkippedFrames(frames["train"]["count"])
 
     def optimizer_step(self, clip_grad: float | None, weight: Tensor | None = None) -> Tensor:
-        """Update the weights; returns the gradients' norm before clipping.
+        """Update the weights; return the gradients' norm before clipping.
 
-        Under fp16 a norm that is not finite is the scaler's business, which skips the step.
+        Under fp16 the scaler skips a step whose norm is not finite.
 
         Args:
             clip_grad: largest norm of all gradients together, None for no limit.
@@ -190,7 +190,7 @@ class Training:
         self.scores.update(loss / processes, pred, target)
 
     def finish_epoch(self, scores: dict[str, float]) -> bool:
-        """Book the epoch with its validation scores; returns whether it is the best so far."""
+        """Add the epoch's rows, given its validation scores; return whether it is the best one."""
         self.epoch += 1
         is_best = scores["RMSE"] < self.best_rmse
         self.best_rmse = min(self.best_rmse, scores["RMSE"])

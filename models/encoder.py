@@ -1,6 +1,5 @@
 """ResNet-18/50 encoder over RGB and sparse depth, with torchvision's residual stages."""
 
-import torchvision
 from torch import Tensor, nn
 
 # Channels at the end of the encoder.
@@ -16,6 +15,9 @@ class Encoder(nn.Module):
 
     def __init__(self, arch: str, in_channels: int = 4):
         super().__init__()
+        # Half of all that this project imports, which commands without a network do not wait for.
+        import torchvision
+
         resnet = torchvision.models.get_model(arch, weights=None)
         channels = ENCODER_CHANNELS[arch]
         self.conv1_1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import nn
 
 PRETRAINED_DIR = Path(__file__).resolve().parent.parent / "pretrained"
@@ -44,6 +43,8 @@ def load_imagenet_encoder(encoder: nn.Module, arch: str, folder: Path = PRETRAIN
             raise PretrainedError(f"{path} is not a readable state dict of tensors") from error
         source = str(path)
     else:
+        import torchvision  # here, as in `models.encoder`
+
         weights = torchvision.models.get_model_weights(arch)["IMAGENET1K_V1"]
         try:
             state = weights.get_state_dict(progress=False, check_hash=True)

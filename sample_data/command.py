@@ -1,23 +1,20 @@
 """The command line of a sample set, `python -m sample_data.rooms` or `sample_data.streets`."""
 
-import argparse
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from engine.cli import run_script
+from engine.flags import command_parser
 from sample_data.sample_set import SampleSet
 
 INTERRUPTED = "Interrupted; the same command goes on where this one stopped."
 
 
-def parse_args(kind: SampleSet, argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the flags of the command."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {kind.package}",
-        description=f"Makes a set of {kind.name} in the layout of {kind.layout}.",
-        allow_abbrev=False,
-    )
+def main(kind: SampleSet, argv: list[str] | None = None) -> None:
+    """Make the missing frames of a set, and a contact sheet if asked for."""
+    text = f"Makes a set of {kind.name} in the layout of {kind.layout}."
+    parser = command_parser(kind.package, text)
     add = parser.add_argument
     add("--root", required=True, metavar="DIR", help="folder of the set, new or made by this")
     begun = "default: as begun, {} in a new folder"
@@ -31,13 +28,7 @@ def parse_args(kind: SampleSet, argv: list[str] | None = None) -> argparse.Names
     ):  # fmt: skip
         add(f"--{name}", type=int, default=default, help=text)
     add("--contact_sheet", metavar="PATH", help="also write an overview, PNG (default none)")
-    add("--debug", action="store_true", help="full traceback on errors (default off)")
-    return parser.parse_args(argv)
-
-
-def main(kind: SampleSet, argv: list[str] | None = None) -> None:
-    """Make the missing frames of a set, and a contact sheet if asked for."""
-    flags = vars(parse_args(kind, argv))
+    flags = vars(parser.parse_args(argv))
     root, sheet, _ = Path(flags.pop("root")), flags.pop("contact_sheet"), flags.pop("debug")
     made = kind.generate(root, **flags)
     counts = [len(list(root.glob(f"{split}/*/*.h5"))) for split in ("train", "val")]

@@ -211,7 +211,7 @@ def visibility(
     lift: float,
     is_lit: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Return (N,) float32 how much of a light each pixel sees, 0 to 1, smoothed.
+    """Return (N,) float32, the fraction of a light that reaches each pixel, smoothed.
 
     Shadow rays of the rows and columns `pick` of the picture (H, W) are traced where the light may
     reach a pixel, `where` (N,) bool. They start `lift` [m] off the surface, or rounding would make

@@ -1,7 +1,6 @@
 """A sample set: what it is made of, the manifest that marks its folder, and its generation."""
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from dataloaders.errors import DataError
 from dataloaders.hdf5 import is_complete, write_frame
 from dataloaders.processes import cores, parallel_map
+from engine.files import replace_text
 
 # The number of a split in the random streams.
 SPLITS = {"train": 0, "val": 1}
@@ -139,10 +139,8 @@ class SampleSet:
 
     def _write_manifest(self, root: Path, contents: dict[str, int]) -> None:
         """Mark `root` as a sample set of this kind."""
-        part = root / f".{self.manifest}.{os.getpid()}.part"
         text = json.dumps({"generator": self.package, **contents}, indent=2)
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(root / self.manifest)
+        replace_text(root / self.manifest, text + "\n")
 
 
 def _make(

@@ -151,7 +151,7 @@ def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _intersect_box(shape, origin, direction):
-    """Slab test: the entry is the last of the three near planes, if it precedes every far one."""
+    """Test slabs: the entry is the last of the three near planes, if it precedes every far one."""
     inverse = np.float32(1) / (direction + _TINY)
     middle = -origin * inverse
     reach = _column(shape.half, direction) * np.abs(inverse)
@@ -164,7 +164,7 @@ def _intersect_box(shape, origin, direction):
 
 
 def _intersect_ellipsoid(shape, origin, direction):
-    """Unit sphere after dividing each local axis by its radius."""
+    """Test the unit sphere, each local axis divided by its radius."""
     scale = _column(1 / shape.half, direction)
     o, d = origin * scale, direction * scale
     a, b, c = dot(d, d), dot(o, d), dot(o, o) - np.float32(1)
@@ -174,7 +174,7 @@ def _intersect_ellipsoid(shape, origin, direction):
 
 
 def _intersect_frustum(shape, origin, direction):
-    """Cone side (both roots, since a ray may enter through either) and two disc caps."""
+    """Test the side (both roots, since a ray may enter through either) and two disc caps."""
     height = np.float32(shape.half[2])
     middle = np.float32(sum(shape.radii) / 2)
     slope = np.float32((shape.radii[1] - shape.radii[0]) / (2 * shape.half[2]))

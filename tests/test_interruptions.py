@@ -40,7 +40,7 @@ def whole(tiny_root, tmp_path_factory):
 
 @pytest.fixture
 def signal_at(monkeypatch):
-    """Sends this process a signal at the n-th call of a function of train.py."""
+    """Send this process a signal at the n-th call of a function of train.py."""
 
     def arm(function, call, number=signal.SIGTERM):
         original, calls = getattr(train_script, function), Counter()
@@ -59,9 +59,9 @@ def signal_at(monkeypatch):
 @pytest.mark.parametrize(
     ("function", "call", "number", "workers", "accumulate"),
     [
-        ("depth_loss", 1, signal.SIGTERM, 0, 1),  # the first step
-        ("depth_loss", 6, signal.SIGINT, 2, 1),  # within the second epoch
-        ("depth_loss", 3, signal.SIGTERM, 0, 2),  # within a group of accumulated batches
+        ("autocast", 1, signal.SIGTERM, 0, 1),  # the first step
+        ("autocast", 6, signal.SIGINT, 2, 1),  # within the second epoch
+        ("autocast", 3, signal.SIGTERM, 0, 2),  # within a group of accumulated batches
         ("evaluate", 1, signal.SIGTERM, 0, 1),  # validation
     ],
 )

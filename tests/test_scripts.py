@@ -295,7 +295,7 @@ def test_a_strangers_checkpoint_in_the_published_folder_is_evaluated_as_ours(tmp
         run.mkdir(exist_ok=True)
         save(run / "best_model.pth")
         done = subprocess.run(
-            ["bash", "eval_nyudepth_cspn.sh", "--repeat", "2", "--pictures", "1"],
+            ["bash", "eval_nyudepth_cspn.sh", "--repeat", "1", "--pictures", "1"],
             cwd=project,
             capture_output=True,
             text=True,

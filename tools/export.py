@@ -4,7 +4,6 @@ Every file is run beside the network itself, on an image of the published size, 
 name; a file that disagrees is an error.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from engine.checkpoint import (
 from engine.cli import run_script
 from engine.errors import OptionError, RunError
 from engine.files import whole_file
-from engine.flags import add_flags, given_flags
+from engine.flags import add_flags, command_parser, given_flags
 from models.export import (
     INPUT,
     ONNX_FORMAT,
@@ -54,34 +53,14 @@ class NetworkFlags(config.ModelConfig, config.PropagationConfig):
     """The flags that override the checkpoint's settings."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with every flag of this command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.export",
-        description="Write a checkpoint's network as ONNX (.onnx) or a PyTorch program (.pt2).",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--resume",
-        metavar="CHECKPOINT",
-        help="checkpoint file or run folder (default the network in pretrained/)",
-    )
-    parser.add_argument(
-        "--out",
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="files to write; the ending, .onnx or .pt2, says which kind",
-    )
-    add_flags(parser, NetworkFlags)
-    group = parser.add_argument_group("run")
-    group.add_argument("--debug", action="store_true", help="full traceback on errors")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> None:
-    given = given_flags(build_parser(), argv)
+    """Run the command."""
+    parser = command_parser("tools.export", __doc__)
+    add, out_help = parser.add_argument, "files to write; the ending, .onnx or .pt2, is their kind"
+    add("--resume", metavar="CHECKPOINT", help="file or run folder (default pretrained/)")
+    add("--out", nargs="+", required=True, metavar="FILE", help=out_help)
+    add_flags(parser, NetworkFlags)
+    given = given_flags(parser, argv)
     paths = [Path(name) for name in given["out"]]
     for path in paths:
         if path.suffix not in WRITERS:

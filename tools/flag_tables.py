@@ -3,7 +3,7 @@
 python -m tools.flag_tables            # print it
 python -m tools.flag_tables --write    # put them into docs/flags.md
 
-`engine.config.add_flag` puts meaning, default and published value on every flag as data.
+`engine.flags.add_flag` puts meaning, default and published value on every flag as data.
 """
 
 import argparse
@@ -20,13 +20,13 @@ SCRIPTS = (("train", "eval"), ("predict",))
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """Script name -> its parser, for every script of SCRIPTS."""
+    """Return script name -> its parser, for every script of SCRIPTS."""
     names = [name for together in SCRIPTS for name in together]
     return {name: importlib.import_module(name).build_parser() for name in names}
 
 
 def flag_tables() -> str:
-    """The tables of all scripts, each set of them under its names."""
+    """Return the tables of all scripts, each set of them under its names."""
     known = parsers()
     sections = []
     for together in SCRIPTS:
@@ -36,7 +36,7 @@ def flag_tables() -> str:
 
 
 def flag_table(of_scripts: dict[str, argparse.ArgumentParser]) -> str:
-    """A Markdown table for each group of flags: flag, default, meaning, published value.
+    """Return a Markdown table for each group of flags: flag, default, meaning, published value.
 
     A flag that several scripts share is one row; a row that not all of them have names its own.
     """
@@ -58,7 +58,7 @@ def flag_table(of_scripts: dict[str, argparse.ArgumentParser]) -> str:
 
 
 def row_of(action: argparse.Action) -> tuple[str, str, str, str]:
-    """The four cells of one flag."""
+    """Return the four cells of one flag."""
     default = action.default
     if default is None:
         default = action.unset or ("required" if action.required else "none")
@@ -80,6 +80,7 @@ def write_between(page: Path, begin: str, end: str, make: Callable[[], str]) -> 
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--write", action="store_true", help="replace the tables in docs/flags.md")
     args = parser.parse_args(argv)

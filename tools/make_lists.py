@@ -8,8 +8,6 @@ writes `<out>/<folder name>_train.csv` and `_val.csv`, paths relative to the fol
 
 from __future__ import annotations
 
-import argparse
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +16,8 @@ from dataloaders.datasets import DATA_SETS, KITTIDepthDataset, data_set_of, publ
 from dataloaders.errors import DataError, counted
 from dataloaders.splits import SPLITS, list_frames
 from engine.cli import run_script
+from engine.files import whole_file
+from engine.flags import command_parser
 
 CAMERAS = dict(KITTIDepthDataset.cameras)
 
@@ -47,22 +47,13 @@ def write_list(path: str | Path, names: list[str]) -> None:
     """Write a list file; it appears under its name only when it is complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as part:
         pd.DataFrame({"Name": names}).to_csv(part, index=False)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line of `python -m tools.make_lists`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.make_lists",
-        description="Writes CSV lists of the frames of a data set.",
-        allow_abbrev=False,
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = command_parser("tools.make_lists", __doc__)
     add = parser.add_argument
     add("root", metavar="ROOT", help="folder of the data set, with train/ and val/")
     splits, cameras = (*SPLITS, "both"), ("both", *CAMERAS)
@@ -72,13 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     help_text = "whose published counts to print (default: by the folder's name)"
     add("--data_set", choices=tuple(DATA_SETS), help=help_text)
     add("--out", metavar="DIR", required=True, help="folder of the lists, made if missing")
-    add("--debug", action="store_true", help="full traceback on errors (default off)")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     root, out = Path(args.root), Path(args.out)
     name = root.resolve().name
     data_set = args.data_set or data_set_of(root)

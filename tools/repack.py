@@ -9,7 +9,6 @@ from 32 GB to 104 GB. What an interruption left out is made by the next run of t
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from contextlib import closing
@@ -23,6 +22,7 @@ from dataloaders.hdf5 import is_complete, read_frame, write_frame
 from dataloaders.processes import cores, parallel_map
 from dataloaders.splits import list_frames, present_splits
 from engine.cli import run_script
+from engine.flags import command_parser
 
 INTERRUPTED = "Interrupted; the same command goes on where this one stopped."
 HEADER_BYTES = 4096  # of a file, about, beside its two arrays
@@ -60,8 +60,6 @@ def repack(
         raise DataError(f"{destination} is a file; choose a folder")
     copies = {frame: destination / frame.relative_to(source) for frame in frames}
     missing = [(frame, copy) for frame, copy in copies.items() if not is_complete(copy)]
-    if not missing:
-        return 0, []
     _check_space(destination, [frame for frame, _ in missing])
     unreadable = []
     with (
@@ -108,24 +106,14 @@ def _repack_frame(frame: Path, copy: Path) -> str | None:
     return None
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line of `python -m tools.repack`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.repack",
-        description="Rewrites a data set uncompressed, which reads several times faster.",
-        allow_abbrev=False,
-    )
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 some frames unreadable."""
+    parser = command_parser("tools.repack", __doc__)
     add = parser.add_argument
     add("source", metavar="SOURCE", help="folder of the data set, with train/ and val/")
     add("destination", metavar="DESTINATION", help="folder of the copy, made if missing")
-    add("--workers", type=int, default=None, help="processes (default: one per CPU core)")
-    add("--debug", action="store_true", help="full traceback on errors (default off)")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 some frames unreadable."""
-    args = parse_args(argv)
+    add("--workers", type=int, help="processes (default: one per CPU core)")
+    args = parser.parse_args(argv)
     written, unreadable = repack(args.source, args.destination, workers=args.workers)
     print(f"{args.destination}: {counted(written, 'frame')} written")
     for line in unreadable:

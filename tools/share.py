@@ -7,7 +7,6 @@ and `torch.hub` read. The error that a network expects of itself is calibrated f
 that on frames it was not trained on the interval of 90 % holds 90 % of the pixels.
 """
 
-import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,8 @@ from engine.checkpoint import (
 )
 from engine.cli import run_script
 from engine.confidence import calibration_factor
+from engine.data import build_dataset, build_held_out_set
+from engine.flags import command_parser
 from engine.metrics import MIN_DEPTH
 from engine.progress import progress
 from models import packed_weights
@@ -33,29 +34,16 @@ from models.network import DepthCompletionNet
 PIXELS = 2_000  # of each image, so that images count alike
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with every flag of this command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.share",
-        description=__doc__.split("\n\n")[-1],
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("resume", metavar="CHECKPOINT", help="checkpoint file or run folder")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
-    parser.add_argument(
-        "--data_root",
-        action="append",
-        metavar="ROOT",
-        help="calibrate on its val/; may be repeated (default the scenes that --holdout set aside)",
-    )
-    parser.add_argument("--draws", type=int, default=4, help="of measurements a frame (default 4)")
-    parser.add_argument("--debug", action="store_true", help="full traceback on errors")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+    """Run the command."""
+    parser = command_parser("tools.share", __doc__)
+    add = parser.add_argument
+    add("resume", metavar="CHECKPOINT", help="checkpoint file or run folder")
+    add("--out", required=True, metavar="FOLDER", help="folder to write")
+    meaning = "calibrate on its val/; may be repeated (default the scenes that --holdout set aside)"
+    add("--data_root", action="append", metavar="ROOT", help=meaning)
+    add("--draws", type=int, default=4, help="of measurements a frame (default 4)")
+    args = parser.parse_args(argv)
     checkpoint = load_checkpoint(find_checkpoint(Path(args.resume)))
     settings = config.NetworkConfig.of(config.evaluation_settings(checkpoint.args))
     model = load_network(checkpoint, settings, torch.device("cpu")).eval()
@@ -90,10 +78,8 @@ def _frames(
     """Return frames that the network was not trained on, measured as in its training."""
     if roots is None:
         holdout = checkpoint.args.get("holdout", 0.0)
-        return [config.build_held_out_set(settings, holdout, seed=seed)]
-    return [
-        config.build_dataset(replace(settings, data_root=root), "val", seed=seed) for root in roots
-    ]
+        return [build_held_out_set(settings, holdout, seed=seed)]
+    return [build_dataset(replace(settings, data_root=root), "val", seed=seed) for root in roots]
 
 
 if __name__ == "__main__":

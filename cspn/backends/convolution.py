@@ -24,7 +24,7 @@ def propagate_portable(
     norm_type: str,
     anchor: str,
 ) -> Tensor:
-    """`cspn.propagate` for checked arguments of one float dtype."""
+    """Run `cspn.propagate` on checked arguments of one float dtype."""
     neighbours, channels = guidance.shape[1], coarse_depth.shape[1]
     size = round((neighbours + 1) ** 0.5)
     reader = guidance.new_tensor(_one_hot_kernels(size))  # (K, 1, size, size)
@@ -50,7 +50,7 @@ def propagate_portable(
 
 
 def _one_hot_kernels(size: int) -> list[list[list[list[float]]]]:
-    """(K, 1, size, size): kernel k is 1 at offset o_k and 0 elsewhere."""
+    """Return (K, 1, size, size): kernel k is 1 at offset o_k and 0 elsewhere."""
     span = range(-(size // 2), size // 2 + 1)
     return [
         [[[float((dy, dx) == offset) for dx in span] for dy in span]]

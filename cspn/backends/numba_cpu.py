@@ -114,7 +114,7 @@ class Workspace:
         rows = min(radius * (steps + 1), height + 3 * radius) + ROWS
         few_rows = 2 * radius + ROWS
         width = -(-width // LANES) * LANES
-        # An odd number of cache lines, so that the maps of one row do not compete for the same.
+        # An odd number of cache lines, so that the maps of one row fall into different ones.
         stride = width + 2 * MARGIN
         stride += LANES * (1 - stride // LANES % 2)
         weights = (rows, width // LANES, count, LANES)

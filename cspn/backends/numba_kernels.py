@@ -49,10 +49,10 @@ from cspn.backends.simd import (
 # Rows that a step goes on at a time. The weights of two rows, 3x3 and 304 columns wide, stay in a
 # core's first cache until the next step, which needs one of the two; of more they would not.
 ROWS = 2
-# Rows before it is needed that the guidance is asked for.
+# How many rows before its use the guidance is prefetched.
 AHEAD = 2
 MARGIN = LANES  # as much as keeps rows on the boundaries of vectors; more than any radius
-# The largest size of a number that these loops are trusted with: a map grows by at most 2 max|d_0|
+# The largest size of a number that these loops take: a map grows by at most 2 max|d_0|
 # a step, so that none of it can become infinite.
 LARGEST = np.float32(2.0**100)
 
@@ -97,7 +97,7 @@ def _compiled(function):
 
 @_compiled
 def _copy_row(source, first, out, at, width):
-    """width values of `source` from index `first` on, to index `at` of `out`."""
+    """Copy width values of `source` from index `first` on, to index `at` of `out`."""
     whole = width // LANES * LANES
     for j in range(0, whole, LANES):
         store(out, at + j, load(source, first + j))
@@ -147,13 +147,13 @@ def _weigh_row(
 
 @_compiled
 def _trusted(largest):
-    """Return whether all that went in is finite and of a size these loops are good for."""
+    """Return whether all that went in is finite and at most LARGEST."""
     return not np.any(~(largest <= LARGEST))
 
 
 @_compiled
 def _weigh_row_backward(gates, gate, scale, indices, positive, weights, weight):
-    """One row of the weights with which gradients go back a step.
+    """Write one row of the weights with which gradients go back a step.
 
     g_t(p) = sum_k w_k(p - o_k) g_{t+1}(p - o_k) reads the same indices as a step does, as
     -o_k = o_{K-1-k}; and w_k(p - o_k) = q_k(p) / sum_j |q_j(p - o_k)|.
@@ -176,7 +176,7 @@ def _weigh_row_backward(gates, gate, scale, indices, positive, weights, weight):
 def _step_row(
     maps, at, start, begin, weights, weight, count, width, p0, p1, p2, p3, p4, p5, p6, p7
 ):
-    """maps at `at` = start + sum_n w_n * depth(p + o_n), eight neighbours in one pass over a row.
+    """Set maps at `at` = start + sum_n w_n * depth(p + o_n), eight neighbours in one pass of a row.
 
     at, begin: indices of the row in `maps` and `start`. weight: index of the row's first of these
     eight weights, of the `count` that it has in all. p0..p7: what the row's first pixel reads, in
@@ -197,8 +197,8 @@ def _step_row(
 
 @_compiled
 def _step_row_3x3(maps, at, start, begin, weights, weight, width, above, same, below):
-    """The same for 3x3, which reads each of three rows once: above, same and below are the indices
-    of the rows' first pixels. A neighbour to the side is put together from two vectors."""
+    """Do the same for 3x3, which reads each of three rows once: above, same and below are the
+    indices of the rows' first pixels. A neighbour to the side is put together from two vectors."""
     a0, a1 = load(maps, above - LANES), load(maps, above)
     s0, s1 = load(maps, same - LANES), load(maps, same)
     b0, b1 = load(maps, below - LANES), load(maps, below)
@@ -263,7 +263,7 @@ def _finish_row(
     guidance, coarse, offsets, positive, keep_sparse, i, weights, scale,
     grad_weights, grad_constant, grad_start, grad_guidance, grad_coarse,
 ):  # fmt: skip
-    """From the gradients of row i's weights (K, WIDTH), of its constant and of d_0 (C, WIDTH) to
+    """Turn the gradients of row i's weights (K, WIDTH), of its constant and of d_0 (C, WIDTH) into
     those of guidance and coarse depth. weights: (K, WIDTH); scale: as `_weigh_row` left it."""
     count, height, width = guidance.shape
     from_centre, common = np.zeros(width, np.float32), np.zeros(width, np.float32)
@@ -306,7 +306,7 @@ def _finish_row(
 
 @_compiled
 def _expect_row(field, i):
-    """Have row i of an image (C, H, W) brought from memory while other work is done."""
+    """Prefetch row i of an image (C, H, W)."""
     channels, height, width = field.shape
     if 0 <= i < height:
         for c in range(channels):
@@ -316,7 +316,7 @@ def _expect_row(field, i):
 
 @_compiled
 def _start_row(maps, field, i):
-    """Row i of slot 0 from an image (C, H, W), zeros outside it."""
+    """Fill row i of slot 0 from an image (C, H, W), with zeros outside it."""
     channels, height, width = field.shape
     ring, slots, _, stride = maps.shape
     row = i & (ring - 1)
@@ -330,8 +330,8 @@ def _start_row(maps, field, i):
 
 @_compiled
 def _advance(maps, weights, constant, offsets, front, last, height):
-    """The ROWS rows up to front - r s of slot s from slot s - 1, for s = 1 .. last, zeros outside
-    the image. Each step finds most of its weights where the step before has just read them."""
+    """Compute the ROWS rows up to front - r s of slot s from slot s - 1, for s = 1 .. last, zeros
+    outside the image. Each step finds most of its weights in the cache that the last one filled."""
     ring, slots, channels, stride = maps.shape
     mask, line, radius = ring - 1, slots * channels * stride, offsets[0, 0]
     count, width = weights.shape[2], weights.shape[1] * LANES
@@ -368,7 +368,7 @@ def _advance(maps, weights, constant, offsets, front, last, height):
 
 @_compiled
 def _find(indices, offsets, k, i, mask, line, first):
-    """What the first pixel of row i reads for the neighbours k, k + 1 .. in a ring buffer."""
+    """Find what the first pixel of row i reads for the neighbours k, k + 1 .. in a ring buffer."""
     for n in range(len(indices)):
         dy, dx = offsets[k + n]
         indices[n] = ((i + dy) & mask) * line + first + dx
@@ -379,7 +379,7 @@ def _weigh(
     gates, maps, sparse, offsets, positive, keep_sparse, i, width,
     weights, scale, row, constant, indices, known, largest,
 ):  # fmt: skip
-    """Row i of the weights, of their scale (in its row `row`), and of the constant term."""
+    """Compute row i of the weights, of their scale (in its row `row`), and of the constant."""
     ring, _, count, stride = gates.shape
     _find(indices, offsets, 0, i, ring - 1, count * stride, MARGIN)
     for k in range(count):
@@ -397,7 +397,7 @@ def _weigh(
 
 @_compiled
 def _row(ring, i):
-    """The index of image row i in a ring buffer of rows."""
+    """Return the index of image row i in a ring buffer of rows."""
     return (i & (len(ring) - 1)) * (ring.size // len(ring))
 
 
@@ -486,7 +486,7 @@ def propagate_image_backward(
 
 @_compiled
 def _separate(weights, i, plain):
-    """Row i of the weights, neighbour by neighbour: (K, WIDTH)."""
+    """Copy row i of the weights, neighbour by neighbour: (K, WIDTH)."""
     count, width = plain.shape
     first = _row(weights, i)
     for k in range(count):
@@ -496,7 +496,7 @@ def _separate(weights, i, plain):
 
 @_compiled
 def _collect(maps, grads, offsets, i, grad_weights, grad_constant):
-    """The gradients of row i's weights (K, WIDTH) and of its constant (C, WIDTH)."""
+    """Sum the gradients of row i's weights (K, WIDTH) and of its constant (C, WIDTH)."""
     ring, slots, channels, stride = maps.shape
     mask, line, width = ring - 1, slots * channels * stride, grad_weights.shape[1]
     indices = np.empty(8, np.int64)

@@ -30,10 +30,10 @@ _SCHEMA = (
 
 
 def propagate_operator(*inputs: Tensor | int | str | None, backend: str = "fast") -> Tensor:
-    """`cspn.propagate` for the fields of `Inputs`; no gradient to the sparse depth.
+    """Run `cspn.propagate` on the fields of `Inputs`; no gradient goes to the sparse depth.
 
     Raises:
-        ValueError: the named backend cannot run on these tensors; says why, and what can.
+        ValueError: the named backend cannot run on these tensors; with the reason, and which can.
     """
     guidance, coarse, sparse, *options = inputs
     sparse = None if sparse is None else sparse.detach()
@@ -54,7 +54,7 @@ def inside_a_transform(*tensors: Tensor | None) -> bool:
 def _load(backend: str) -> tuple[ModuleType | None, str]:
     """Import a backend; return None and the reason where that fails.
 
-    A package that is not installed is no news; one that does not work is told in a warning.
+    Warn of a package that does not work, not of one that is not installed.
     """
     try:
         return import_module(f"cspn.backends.{BACKENDS[backend]}"), ""

@@ -41,7 +41,7 @@ def _pointer(context, builder, kind, array, index):
 
 @intrinsic
 def load(typing, array, index):
-    """Values `index` .. `index` + 15 of an array."""
+    """Return values `index` .. `index` + 15 of an array."""
 
     def generate(context, builder, signature, args):
         return builder.load(_pointer(context, builder, signature.args[0], *args), align=4)
@@ -63,7 +63,7 @@ def store(typing, array, index, value):
 
 @intrinsic
 def prefetch(typing, array, index):
-    """Ask for the cache line of one value; it may lie outside of the array."""
+    """Prefetch the cache line of one value, which may lie outside of the array."""
 
     def generate(context, builder, signature, args):
         if binding.llvm_version_info[0] >= 17:  # before, the instruction had another name
@@ -97,7 +97,7 @@ def _constant(value):
 
 
 def _size_bits(builder, a):
-    """The bits of |a| as integers, which are in the order of the numbers, NaN last."""
+    """Return the bits of |a| as integers, in the order of the numbers, NaN last."""
     bits = ir.VectorType(ir.IntType(32), LANES)
     return builder.and_(builder.bitcast(a, bits), ir.Constant(bits, [2**31 - 1] * LANES))
 
@@ -109,57 +109,57 @@ multiply = _operation(lambda builder, a, b: builder.fmul(a, b))
 
 @_operation
 def multiply_add(builder, a, b, c):
-    """a b + c."""
+    """Return a b + c."""
     return builder.fadd(builder.fmul(a, b, flags=_FUSED), c, flags=_FUSED)
 
 
 @_operation
 def absolute(builder, a):
-    """|a|."""
+    """Return |a|."""
     return builder.bitcast(_size_bits(builder, a), _VALUES)
 
 
 @_operation
 def larger(builder, a, b):
-    """The larger of |a| and |b|, where NaN is larger than infinity."""
+    """Return the larger of |a| and |b|, where NaN is larger than infinity."""
     a, b = _size_bits(builder, a), _size_bits(builder, b)
     return builder.bitcast(builder.select(builder.icmp_unsigned(">", a, b), a, b), _VALUES)
 
 
 @_operation
 def reciprocal(builder, a):
-    """1 / a, and 1 where a is 0."""
+    """Return 1 / a, and 1 where a is 0."""
     nothing = builder.fcmp_ordered("==", a, _constant(0.0))
     return builder.fdiv(_constant(1.0), builder.select(nothing, _constant(1.0), a))
 
 
 @_operation
 def where_positive(builder, test, a, b):
-    """a where test > 0, else b."""
+    """Return a where test > 0, else b."""
     return builder.select(builder.fcmp_ordered(">", test, _constant(0.0)), a, b)
 
 
 @_operation
 def before(builder, a, b):
-    """The last value of a, then the first fifteen of b: each value of b, one to the left."""
+    """Return the last value of a, then the first fifteen of b: each of b's, one to the left."""
     return _joined(builder, a, b, range(LANES - 1, 2 * LANES - 1))
 
 
 @_operation
 def after(builder, a, b):
-    """The last fifteen values of a, then the first of b: each value of a, one to the right."""
+    """Return the last fifteen values of a, then the first of b: each of a's, one to the right."""
     return _joined(builder, a, b, range(1, LANES + 1))
 
 
 def _joined(builder, a, b, chosen):
-    """A choice of sixteen of the 32 values of two vectors."""
+    """Return sixteen chosen values of the 32 of two vectors."""
     indices = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(chosen))
     return builder.shuffle_vector(a, b, indices)
 
 
 @intrinsic
 def splat(typing, number):
-    """A float32 sixteen times."""
+    """Return a float32 sixteen times."""
 
     def generate(context, builder, signature, args):
         first = builder.insert_element(

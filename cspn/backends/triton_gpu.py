@@ -126,7 +126,7 @@ def _padded_maps(guidance: Tensor, coarse: Tensor, count: int) -> Tensor:
 
 
 def _options(guidance: Tensor, warps: int) -> dict[str, int]:
-    """Neighbours, these rounded up to a power of two, radius, and how to compile."""
+    """Return the neighbours, rounded up to a power of two too, the radius, and how to compile."""
     count = guidance.shape[1]
     shape = {"K": count, "SLOTS": triton.next_power_of_2(count), "R": round(count**0.5) // 2}
     return shape | {"num_warps": warps, "enable_fp_fusion": True}
@@ -146,8 +146,8 @@ def _start_prepare(guidance, start, sparse, norm_type, anchor, weights, constant
 
 
 def _start_steps(maps, last_map, weights, constant, steps: int, keep: bool) -> None:
-    """From maps[0], write maps[1], maps[2].. (or let two take turns) and, where one is given, the
-    last one into `last_map` in place of these, without a border.
+    """Write maps[1], maps[2].. from maps[0] (or use two in turn) and, where one is given, the last
+    one into `last_map` in place of these, without a border.
 
     With a constant these are steps of the propagation, without one steps of its gradient.
     """
@@ -177,7 +177,7 @@ def _start_steps(maps, last_map, weights, constant, steps: int, keep: bool) -> N
 
 @triton.jit
 def _neighbours(K: tl.constexpr, SLOTS: tl.constexpr):
-    """k, dy and dx of the neighbours, (SLOTS,) each; slots from K on are padding."""
+    """Return k, dy and dx of the neighbours, (SLOTS,) each; slots from K on are padding."""
     side: tl.constexpr = 3 if K == 8 else (5 if K == 24 else 7)
     k = tl.arange(0, SLOTS)
     index = k + tl.where(k >= K // 2, 1, 0)  # the centre is left out
@@ -191,7 +191,7 @@ def _inside(i, j, height, width):
 
 @triton.jit
 def _at(field, i, j, height, width, mask):
-    """field(i, j), 0 outside and where the mask is off."""
+    """Return field(i, j), 0 outside and where the mask is off."""
     return tl.load(field + i * width + j, mask & _inside(i, j, height, width), other=0.0)
 
 
@@ -202,7 +202,7 @@ def _sign(value):
 
 @triton.jit
 def _pixels(blocks, width, R: tl.constexpr, BLOCK: tl.constexpr):
-    """Image number, index in the padded map, and (i, j) of a program's pixels, (1, BLOCK)."""
+    """Return image number, index in the padded map, and (i, j) of a program's (1, BLOCK) pixels."""
     program = tl.program_id(0)
     index = (program % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
     padded = width + 2 * R
@@ -212,7 +212,7 @@ def _pixels(blocks, width, R: tl.constexpr, BLOCK: tl.constexpr):
 @triton.jit
 def _weights(guidance, sparse, image, i, j, height, width, K: tl.constexpr, SLOTS: tl.constexpr,
              POSITIVE: tl.constexpr, HAS_SPARSE: tl.constexpr):  # fmt: skip
-    """Raw gates g_k(p + o_k) and weights before the sparse rule, (SLOTS, BLOCK); the sum of |g|,
+    """Return raw gates g_k(p + o_k), weights before the sparse rule, (SLOTS, BLOCK); sum of |g|,
     1 where it is 0, the centre's weight and the measurement, (1, BLOCK)."""
     k, dy, dx = _neighbours(K, SLOTS)
     field = guidance + image * K * height * width + k[:, None] * height * width
@@ -233,7 +233,7 @@ def _prepare(
     K: tl.constexpr, SLOTS: tl.constexpr, R: tl.constexpr, HAS_SPARSE: tl.constexpr,
     POSITIVE: tl.constexpr, KEEP_SPARSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Weights, MEASURED or not, the constant with the sparse rule folded in, and `start` padded."""
+    """Write weights (or MEASURED), the constant with the sparse rule in it, and `start` padded."""
     image, index, i, j = _pixels(blocks, width, R, BLOCK)
     inside = _inside(i, j, height, width)
     plane, padded_plane = height * width, (height + 2 * R) * (width + 2 * R)
@@ -260,7 +260,7 @@ def _advance(
     STEPS: tl.constexpr, KEEP: tl.constexpr, LAST: tl.constexpr, BACKWARD: tl.constexpr,
     TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """STEPS steps from the padded map `source`, on one tile of one of the B * C maps.
+    """Run STEPS steps from the padded map `source`, on one tile of one of the B * C maps.
 
     All of them are written, from `target` on, with KEEP, else only the last; with LAST that one
     goes to `last_map`, which has no border.
@@ -316,7 +316,7 @@ def _finish(
     HAS_SPARSE: tl.constexpr, POSITIVE: tl.constexpr, KEEP_SPARSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """From d_0..d_{T-1} and g_T..g_1 to the gradients; grad_coarse holds g_0 and is completed."""
+    """Make the gradients of d_0..d_{T-1} and g_T..g_1; grad_coarse holds g_0 and is completed."""
     image, index, i, j = _pixels(blocks, width, R, BLOCK)
     inside = _inside(i, j, height, width)
     plane, padded_plane = height * width, (height + 2 * R) * (width + 2 * R)

@@ -41,12 +41,12 @@ class View:
 
     @property
     def whole(self) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) of the resized image."""
+        """Return (top, left, bottom, right) of the resized image."""
         return 0, 0, self.size[1], self.size[0]
 
     @property
     def window(self) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right): the part of the resized image that the crop can show."""
+        """Return (top, left, bottom, right) of the resized image's part that the crop can show."""
         (top, left), (height, width) = self.corner, self.crop_size
         corners = [(i, j) for i in (top, top + height - 1) for j in (left, left + width - 1)]
         s = self.steps

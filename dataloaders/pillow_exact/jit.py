@@ -11,7 +11,7 @@ _warned: list[str] = []
 
 
 def _warn(problem: str) -> None:
-    """Warn once, in the main process alone: loader processes meet what it meets."""
+    """Warn once, in the main process alone: loader processes have the same problem."""
     if not _warned and multiprocessing.parent_process() is None:
         warnings.warn(problem, RuntimeWarning, stacklevel=3)
     _warned.append(problem)

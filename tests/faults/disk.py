@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.checkpoint import load_checkpoint
-from tests.faults.runs import command, differing_files, make_frames, start, untouched
+from tests.faults.runs import FRAMES, command, differing_files, make_frames, start, untouched
 
 # Room for one epoch's files (95 MB of weights, twice that to go on from), not for two.
 SMALL, LARGE = "330m", "900m"
@@ -60,7 +60,7 @@ def full_file_system(data: Path, folder: Path, whole: Path, grow) -> list[str]:
 
 def limited_files(data: Path, folder: Path, whole: Path) -> list[str]:
     """One epoch without a limit, the second with one below the size of last.pth."""
-    one_epoch = ("--max_steps", "6")
+    one_epoch = ("--max_steps", str(FRAMES))
     first = start(command(data, folder, *one_epoch))
     first.communicate()
 

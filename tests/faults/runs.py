@@ -12,7 +12,7 @@ import torch
 from tests.conftest import write_frames
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FRAMES = 6
+FRAMES = 4
 FLAGS = (
     *("--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "1", "--nesterov"),
     *("--num_workers", "2", "--device", "cpu", "--num_epoch", "2"),

@@ -21,7 +21,6 @@ A set that lacks frames is none: counts beside those of a complete copy are a no
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +29,7 @@ from dataloaders.datasets import DATA_SETS, data_set_of, published_size
 from dataloaders.errors import counted
 from dataloaders.splits import SPLITS
 from engine.cli import run_script
+from engine.flags import command_parser
 from tools.check_data.census import Census, take_census
 
 SHOWN = 20  # findings on the screen
@@ -82,38 +82,23 @@ def _split_rows(split: str, frames: pd.DataFrame) -> list[dict[str, str]]:
     return [counts | (rows[0] if rows else {}), *rows[1:GROUPS]]
 
 
-def write_findings(path: Path, findings: pd.DataFrame) -> None:
-    """Write a CSV row per finding; a header alone where there is none."""
-    # Names that are no text in this system's encoding are written with escapes.
-    findings.to_csv(path, index=False, errors="backslashreplace")
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line of `python -m tools.check_data`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.check_data",
-        description="Reads every frame of a data set and names what would hurt training.",
-        allow_abbrev=False,
-    )
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 clean, 1 findings."""
+    parser = command_parser("tools.check_data", __doc__)
     add = parser.add_argument
     add("root", metavar="ROOT", help="folder of the data set, with train/ and val/")
     help_text = "(default: by the folder's name, nyudepth where that does not tell)"
     add("--data_set", choices=tuple(DATA_SETS), help=help_text)
     add("--num_workers", type=int, help="processes (default: one per CPU core)")
     add("--out", metavar="FILE", help="CSV of the findings: path, split, what, expected, got")
-    add("--debug", action="store_true", help="full traceback on errors (default off)")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 clean, 1 findings."""
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     data_set = args.data_set or data_set_of(Path(args.root)) or "nyudepth"
     if args.out:  # a folder that cannot be written to shows before
         Path(args.out).touch()
     census = take_census(args.root, data_set, workers=args.num_workers)
     if args.out:
-        write_findings(Path(args.out), census.findings)
+        # Names that are no text in this system's encoding are written with escapes.
+        census.findings.to_csv(args.out, index=False, errors="backslashreplace")
     print(summary(census))
     for finding in census.findings.head(SHOWN).itertuples():
         print(f"  {finding.what}: {finding.path}: {finding.got}, expected {finding.expected}")

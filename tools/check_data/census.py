@@ -106,7 +106,7 @@ def read_frames(paths: list[Path], workers: int, bar: tqdm) -> list[Frame]:
         try:
             read(paths[len(frames) :], workers)
         except WorkerError:
-            # What killed its reader is among the frames that were being read: one at a time.
+            # The frame that crashed its process is one of the next: read them one at a time.
             for path in paths[len(frames) : len(frames) + CHUNK * workers]:
                 try:
                     read([path], 1)

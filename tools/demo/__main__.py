@@ -7,7 +7,6 @@ Examples are validation frames of --data_root, or of the sample set where it has
 Gradio: pip install -r requirements-demo.txt.
 """
 
-import argparse
 import importlib.metadata
 import os
 import socket
@@ -16,35 +15,24 @@ from pathlib import Path
 from engine.checkpoint import shipped_network
 from engine.cli import run_script
 from engine.errors import OptionError, RunError
+from engine.flags import command_parser
 from inference.predictor import Predictor
 from tools.demo.inputs import SAMPLE_ROOTS, example_frames
 
 GRADIO = 6
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of this command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.demo",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = command_parser("tools.demo", __doc__)
     add = parser.add_argument
     add("--resume", "-r", metavar="CHECKPOINT", help="file or folder (default pretrained/)")
     add("--data_root", metavar="DIR", help="data set whose val/ frames are examples")
     add("--examples", type=int, default=12, help="frames to pick from (default 12)")
-    add(
-        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1, this machine)"
-    )
+    add("--host", default="127.0.0.1", help="address to serve on (default this machine's own)")
     add("--port", type=int, default=7860, help="port to listen on, 0 for a free one (default 7860)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-    add("--debug", action="store_true", help="full traceback on errors")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+    args = parser.parse_args(argv)
     if args.examples < 0:
         raise OptionError(f"--examples must not be negative, got {args.examples}")
     predictor = Predictor.from_checkpoint(args.resume or shipped_network(), device=args.device)
@@ -76,7 +64,7 @@ def check_gradio() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at (host, port).
+    """Return a server socket at (host, port).
 
     Raises:
         RunError: the address is taken, not this machine's, or no address.

@@ -12,6 +12,7 @@ import gradio as gr
 
 from cspn import NORM_TYPES
 from dataloaders import DataError
+from dataloaders.errors import counted
 from inference.image_files import DEPTH_SUFFIXES
 from inference.predictor import Predictor
 from tools.demo import panels
@@ -242,7 +243,7 @@ class Page:
             if wanted is None or seed is None:
                 raise SessionError("Points and seed must be whole numbers.")
             drawn = session.sample_points(min(wanted, MAX_POINTS), seed)
-            return f"{panels.count(drawn, 'point')} sampled from the ground truth, seed {seed}."
+            return f"{counted(drawn, 'point')} sampled from the ground truth, seed {seed}."
 
         return act
 

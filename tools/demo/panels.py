@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageOps
 
+from dataloaders.errors import counted
 from tools.demo.session import Frame, Propagation, Result, Session
 from visualize.pictures import (
     ColorBar,
@@ -86,7 +87,7 @@ def result_panels(
         Label -> (H, W, 3) uint8, and the colour bars of depth and of the last panel.
     """
     frame, ends = session.frame, depth_ends(session, result.coarse_depth)
-    steps = f"after {count(settings.steps, 'step')}" if refinement == "cspn" else refinement
+    steps = f"after {counted(settings.steps, 'step')}" if refinement == "cspn" else refinement
     panels = {
         "Coarse depth, from the network": colorize_dense(result.coarse_depth, ends),
         f"Refined depth, {steps}": colorize_dense(result.refined_depth, ends),
@@ -147,14 +148,9 @@ def numbers(result: Result) -> pd.DataFrame:
 def about(session: Session, settings: Propagation, result: Result) -> str:
     """Return a sentence: which image, how large, how many points, and of how many steps."""
     height, width = session.frame.rgb.shape[:2]
-    points = count(session.n_points, "point")
+    points = counted(session.n_points, "point")
     if session.predictor.density is not None:
         points += f" (about {session.predictor.density * width * height:.0f} in training)"
     text = f"{session.frame.name}, {width} × {height} pixels, {points}, "
-    text += f"{count(settings.steps, 'step')}."
+    text += f"{counted(settings.steps, 'step')}."
     return text if result.scores else f"{text} No ground truth: the error is not known."
-
-
-def count(n: int, noun: str) -> str:
-    """Return "1 point", "2 points"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

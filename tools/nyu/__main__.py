@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dataloaders.splits import SPLITS
 from engine.cli import run_script
+from engine.flags import command_parser
 from tools.check_data.__main__ import main as check_data
 from tools.nyu.download import download
 from tools.nyu.folder import LAYOUTS, convert_folder
@@ -23,12 +24,7 @@ from tools.nyu.labeled import convert_labeled
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all four commands."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.nyu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("tools.nyu", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, meaning: str) -> argparse.ArgumentParser:
@@ -49,25 +45,16 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("folder", f"convert images and depth maps in one tree; known: {known}")
     sub.add_argument("source", metavar="FOLDER", help="tree of images and depth maps")
     sub.add_argument("--out", required=True, help="data root to write")
-    sub.add_argument(
-        "--rgb", metavar="PATTERN", help="images, such as 'rgb_{}.jpg' (default: known)"
-    )
-    sub.add_argument("--depth", metavar="PATTERN", help="their depth, such as 'depth_{}.png'")
-    sub.add_argument(
-        "--depth-scale",
-        "--depth_scale",
-        type=float,
-        help="metres = value / scale (1000 for millimetres; default: that of a known layout)",
-    )
-    sub.add_argument(
-        "--val",
-        type=float,
-        default=0.1,
-        help="fraction of the scenes (of the last frames where there is one scene) that becomes "
-        "the val split; 1 for all (default 0.1)",
-    )
+    patterns = {"rgb": "images, such as 'rgb_{}.jpg' (default: known)"}
+    patterns |= {"depth": "their depth, such as 'depth_{}.png'"}
+    for name, meaning in patterns.items():
+        sub.add_argument(f"--{name}", metavar="PATTERN", help=meaning)
+    meaning = "metres = value / scale (1000 for millimetres; default: that of a known layout)"
+    sub.add_argument("--depth-scale", "--depth_scale", type=float, help=meaning)
+    meaning = "fraction of the scenes (of one scene's last frames) for the val split (default 0.1)"
+    sub.add_argument("--val", type=float, default=0.1, help=meaning)
 
-    sub = command("found", "say what a data root holds")
+    sub = command("found", "describe what a data root holds")
     sub.add_argument("root", nargs="?", default=ROOT, help=f"data root (default {ROOT})")
     return parser
 

@@ -1,4 +1,4 @@
-"""A tree of images and depth maps, as people have them, to HDF5 frames of the project's layout.
+"""Convert a tree of images and depth maps, in the usual layouts, to HDF5 frames.
 
 An image and its depth map belong together where `{}` in their patterns stands for the same text,
 in one folder or in two beside each other; in a TUM recording, where that is a time, where the two

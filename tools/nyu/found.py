@@ -1,4 +1,4 @@
-"""What a data root holds of NYU Depth v2, in one line for people and for the scripts."""
+"""Describe in one line what a data root holds of NYU Depth v2; the shell scripts print it."""
 
 from pathlib import Path
 
