@@ -31,14 +31,13 @@ from engine.evaluation import evaluate, mean_scores, to_device
 from engine.flags import build_parser as build_parser_of
 from engine.flags import given_flags
 from engine.metrics import METRICS
-from engine.objective import Objective
 from engine.precision import autocast, gradient_scaler, prepare, prepare_device
 from engine.progress import progress
 from engine.resume import Start, frames_record, resolve_resume, run_folder_path, take_up
 from engine.run_folder import RunFolder
 from engine.schedule import build_optimizer, build_schedule
 from engine.signals import StopRequest
-from engine.training import Training, seed_everything
+from engine.training import Objective, Training, seed_everything
 from models import build_model
 from visualize.curves import save_curves
 from visualize.tensorboard import TensorBoard

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from dataloaders.datasets import most_skipped
 from engine import distributed
 from engine.checkpoint import Checkpoint, load_weights
+from engine.confidence import relative_loss, scored_images
 from engine.errors import CheckpointError, RunError
-from engine.metrics import RunningMetrics
+from engine.metrics import RunningMetrics, depth_loss, measured
 from engine.schedule import Schedule, complete_momentum
 
 
@@ -68,6 +69,58 @@ class EpochScores:
             self.metrics.count.copy_(state["count"])
             self.loss.copy_(state["loss"])
         self.batches = int(state["batches"])
+
+
+class Objective:
+    """The loss of the batches whose gradients make one optimiser step: that of one large batch, the
+    sum of all errors over the number of all measured pixels.
+
+    A batch's own mean therefore weighs as many times the first one's as it has more pixels, and the
+    step divides its gradients by the sum of the weights.
+
+    Args:
+        confidence: whether the network estimates its error too. Each image is then weighed by its
+            own error (`engine.confidence.relative_loss`), and images are counted, not pixels.
+
+    Attributes:
+        options: keyword arguments of the network's call.
+    """
+
+    def __init__(self, confidence: bool):
+        self.confidence = confidence
+        self.options = {"with_error": True} if confidence else {}
+        self.weights: list[Tensor] = []
+        self.first: Tensor | None = None  # pixels (or images) of the step's first batch
+
+    def __call__(
+        self, output: Tensor | tuple[Tensor, Tensor], target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Add a batch to the step; every process must call it.
+
+        Args:
+            output: of the network: depth (B, 1, H, W) in metres, with `confidence` its error too.
+            target: (B, 1, H, W) metres, 0 = no ground truth.
+
+        Returns:
+            The depth; the mean loss, times the number of processes, whose gradients DDP averages;
+            and that loss times the batch's weight, to call `backward` of.
+        """
+        pred, error = output if self.confidence else (output, None)
+        count = distributed.all_reduce_sum((scored_images if self.confidence else measured)(target))
+        part = count / distributed.world_size()
+        if error is None:
+            loss = depth_loss(pred, target, part)
+        else:
+            loss = relative_loss(pred, error, target, part)
+        self.first = count.clamp(min=1) if self.first is None else self.first
+        self.weights.append(count / self.first)
+        return pred, loss, loss * self.weights[-1]
+
+    def finish_step(self) -> Tensor | None:
+        """Return what to divide the gradients by, None for one batch; begin the next step."""
+        total = sum(self.weights) if len(self.weights) > 1 else None
+        self.weights, self.first = [], None
+        return total
 
 
 class SkippedFrames:
@@ -150,9 +203,7 @@ class Training:
         self.scaler = scaler
         self.device = device
         self.frames = frames
-        self.epoch = 0
-        self.step = 0
-        self.position = 0
+        self.epoch = self.step = self.position = 0
         self.best_rmse = math.inf
         self.rows: dict[str, list[dict]] = {"train": [], "eval": []}
         self.scores = EpochScores(device)
@@ -277,8 +328,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_states() -> dict:
-    """Return every global random state, as tensors and builtins, so that a checkpoint can hold
-    them."""
+    """Return every global random state, as tensors and builtins that a checkpoint can hold."""
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
