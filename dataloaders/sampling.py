@@ -10,7 +10,6 @@ take what it is given.
 from dataclasses import dataclass
 
 import numpy as np
-from skimage.feature import corner_peaks, corner_shi_tomasi
 
 PATTERNS = ("lines", "corners", "window", "grid")
 SAMPLERS = ("bernoulli", "exact", *PATTERNS, "any")
@@ -134,6 +133,9 @@ def _grid(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> n
 
 def _corners(rgb: np.ndarray, m: Measurements) -> np.ndarray:
     """Return (H, W) bool: the m.count strongest corners of the image (Shi and Tomasi)."""
+    # Here, since it takes longer to import than a data set to open.
+    from skimage.feature import corner_peaks, corner_shi_tomasi
+
     grey = rgb.astype(np.float32).mean(axis=0) / 255
     pixels = np.zeros(grey.shape, bool)
     # The image goes on outside as it ends, or its border would look like an edge.
