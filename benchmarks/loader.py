@@ -2,8 +2,9 @@
 
     python -m benchmarks.loader --csv benchmarks/results/loader_cpu.csv
 
-One core: samples in one process, in turns, from uncompressed and from gzip files (frames of the
-sample rooms in a temporary folder); then samples a second through a loader with one worker.
+One core: samples in one process, in turns, from uncompressed files, the same in tar shards (there
+the plain chain reads the files) and gzip files, of sample rooms in a temporary folder; then samples
+a second through a loader with one worker.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import csv
 import functools
 import platform
 import statistics
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +36,7 @@ from dataloaders.pillow_exact.jit import HAS_NUMBA
 from sample_data.rooms import render_frame
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHARDS = "tar shards"
 WRITERS = {"uncompressed": functools.partial(write_frame, compressed=False), "gzip": write_frame}
 BATCH = 8
 
@@ -68,14 +71,25 @@ def validation_item_plain(
 
 
 def write_sets(folder: Path, count: int) -> dict[str, Path]:
-    """The same rooms, `count` frames a split, uncompressed and gzip: kind -> data root."""
+    """Write the same rooms, `count` frames a split, in each way; return kind -> data root."""
     roots = {kind: folder / kind for kind in WRITERS}
     for split in ("train", "val"):
         for index in range(count):
             frame = render_frame(0, split, index)
             for kind, write in WRITERS.items():
                 write(roots[kind] / split / "room" / f"{index + 1:05d}.h5", *frame)
-    return roots
+        shard = folder / SHARDS / f"{split}-000000.tar"
+        shard.parent.mkdir(exist_ok=True)
+        with tarfile.open(shard, "w") as archive:
+            archive.add(roots["uncompressed"] / split, split)
+    first, *others = roots
+    return {first: roots[first], SHARDS: folder / SHARDS} | {kind: roots[kind] for kind in others}
+
+
+def _datasets(roots: dict[str, Path], kind: str, split: str) -> tuple[Dataset, NYUDepthDataset]:
+    """Return the plain chain's data set and this project's; the plain one reads no shards."""
+    plain_root = roots["uncompressed" if kind == SHARDS else kind]
+    return PlainDataset(plain_root, split), NYUDepthDataset(roots[kind], split)
 
 
 def take_turns(
@@ -109,9 +123,9 @@ def row_of(what: str, storage: str, plain: float, ours: float) -> dict[str, str]
 def single_samples(roots: dict[str, Path], repeats: int) -> list[dict[str, str]]:
     """Samples made one after another in this process."""
     functions, rows = {}, []
-    for kind, root in roots.items():
+    for kind in roots:
         for split in ("train", "val"):
-            plain, ours = PlainDataset(root, split), NYUDepthDataset(root, split)
+            plain, ours = _datasets(roots, kind, split)
             functions[split, kind, "plain"] = lambda i, data=plain: data[i % len(data)]
             # Another epoch each time: another augmentation.
             functions[split, kind, "ours"] = lambda i, data=ours: data[i % len(data), i]
@@ -126,8 +140,8 @@ def single_samples(roots: dict[str, Path], repeats: int) -> list[dict[str, str]]
 def through_loaders(roots: dict[str, Path], repeats: int) -> list[dict[str, str]]:
     """Training samples through a loader with one worker, in batches."""
     rows = []
-    for kind, root in roots.items():
-        plain, ours = PlainDataset(root, "train"), NYUDepthDataset(root, "train")
+    for kind in roots:
+        plain, ours = _datasets(roots, kind, "train")
         # Every frame many times over: an epoch of a few frames would be all start and end.
         times = max(1, 16 * BATCH // len(ours))
         plain.frames, ours.frames = plain.frames * times, ours.frames * times

@@ -2,10 +2,13 @@
 
 import io
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import imageio.v3 as iio
@@ -17,6 +20,7 @@ from hub_server import Hub
 from dataloaders import DataError
 from dataloaders.hdf5 import read_frame, write_frame
 from dataloaders.splits import list_frames
+from tools.nyu import download
 from tools.nyu.download import REPOSITORY
 from tools.nyu.folder import convert_folder
 from tools.nyu.found import describe_root
@@ -55,7 +59,7 @@ def shards(tmp_path_factory):
     return files
 
 
-def run_download(hub, root, *flags, timeout=120):
+def run_download(hub, root, *flags, timeout=120, **options):
     """`python -m tools.nyu download` against a local hub."""
     environment = os.environ | {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HOME": str(root.parent / "home"), "OMP_NUM_THREADS": "1"}
@@ -66,6 +70,7 @@ def run_download(hub, root, *flags, timeout=120):
         capture_output=True,
         text=True,
         timeout=timeout,
+        **options,
     )
 
 
@@ -99,6 +104,30 @@ def test_a_damaged_shard_is_fetched_again_and_then_refused(shards, tmp_path):
         done = run_download(hub, tmp_path / "root", "--split", "val")
         assert done.returncode == 0, done.stderr
         assert "fetching again" in done.stdout
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_the_next_call_goes_on(shards, tmp_path):
+    def small_disk() -> None:  # no file may grow further; what is written before stays
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    with Hub(REPOSITORY, shards) as hub:
+        done = run_download(hub, tmp_path / "root", "--split", "val", preexec_fn=small_disk)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert not list((tmp_path / "root").rglob("*.tar"))
+        done = run_download(hub, tmp_path / "root", "--split", "val")
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+    files = [
+        SimpleNamespace(filename=f"data/val-00000{i}.tar", file_size=10**9, will_download=True)
+        for i in range(2)
+    ]
+    monkeypatch.setattr(download, "snapshot_download", lambda **options: files)
+    with pytest.raises(DataError, match=r"1\.0 GB free, and the shards take 2\.0 GB"):
+        download.download(tmp_path, ["val"])
 
 
 def test_a_hub_that_cannot_serve_is_one_sentence(shards, tmp_path):
