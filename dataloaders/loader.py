@@ -1,8 +1,8 @@
 """Batches of a data set in an order that the seed and the epoch decide alone.
 
 One path whatever the number of loader processes: `DepthDataset.load` makes arrays of a frame, in a
-loader process where there are any; `_pack` makes few bytes of them, since new memory that two
-processes share is what a batch costs most; `_unpack` makes items and the batch in this process.
+loader process where there are any; `_pack` makes few bytes of them, since new shared memory
+is what a batch costs most; `_unpack` makes items and the batch in this process.
 """
 
 from collections import deque
@@ -105,7 +105,7 @@ def make_loader(
     """
     if shuffle and world_size > 1:
         if batch_size % world_size:
-            raise DataError(f"a batch of {batch_size} cannot be shared by {world_size} processes")
+            raise DataError(f"a batch of {batch_size} cannot be divided by {world_size} processes")
         if len(dataset) < batch_size:
             raise DataError(f"{len(dataset)} frames are fewer than a batch of {batch_size}")
     if shuffle:

@@ -23,7 +23,7 @@ class Measurements:
     sampler: any of `SAMPLERS` but "any".
     count: about how many measurements; fewer where the pattern or the depth has no more.
     noise: standard deviation of each measurement, as a fraction of its depth.
-    outliers: fraction of the measurements that are wrong: the depth of another place, or twice or
+    outliers: fraction of the measurements that are wrong: the depth of another pixel, or twice or
         half of their own.
     lines: of the sampler "lines".
     """
@@ -199,16 +199,16 @@ def resize_points(sparse_depth: np.ndarray, size: tuple[int, int]) -> np.ndarray
     Returns:
         (h, w) float32 metres, 0 = no measurement.
     """
-    places, points = [], np.nonzero(sparse_depth)
+    pixels, points = [], np.nonzero(sparse_depth)
     off_centre = np.zeros(len(points[0]))
     for at, length, new_length in zip(points, sparse_depth.shape, size, strict=True):
         exact = (at + 0.5) * (new_length / length)
-        place = np.minimum(exact.astype(np.int64), new_length - 1)
-        off_centre += (exact - place - 0.5) ** 2
-        places.append(place)
+        pixel = np.minimum(exact.astype(np.int64), new_length - 1)
+        off_centre += (exact - pixel - 0.5) ** 2
+        pixels.append(pixel)
     resized = np.zeros(size, np.float32)
-    order = np.argsort(-off_centre, kind="stable")  # of points in one place the last one stays
-    resized[places[0][order], places[1][order]] = sparse_depth[points][order]
+    order = np.argsort(-off_centre, kind="stable")  # of points in one pixel the last one stays
+    resized[pixels[0][order], pixels[1][order]] = sparse_depth[points][order]
     return resized
 
 

@@ -25,7 +25,9 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from dataloaders.errors import DataError
 
-STALL_LIMIT = 600.0  # seconds; a frame is read in milliseconds, from a slow disk in seconds
+# Seconds, and no flag: a frame is read in milliseconds, from a slow disk or network in seconds, so
+# ten minutes without one are a hang whatever the data set.
+STALL_LIMIT = 600.0
 POLL_INTERVAL = 5.0  # seconds between looks at processes that deliver nothing
 REMEDY = (
     "loader processes hand over batches through shared memory (/dev/shm) and open files: use "

@@ -55,7 +55,7 @@ def exit_code(
     Args:
         lower: the advice after "memory ran out;", such as "try a smaller --batch_size_eval".
         interrupted: the sentence printed after Ctrl-C.
-        processes: whether the command shares its work over the processes of torchrun; any other
+        processes: whether the command divides its work among the processes of torchrun; any other
             refuses to run several times at once.
     """
     command_line = sys.argv[1:] if argv is None else argv

@@ -36,7 +36,7 @@ def evaluate(
     """Run `model` over `loader` in evaluation mode, under `--amp` where asked for; on a CPU with
     its weights packed (`models.packed_weights`), which takes their memory once more.
 
-    Where several processes share the images, each returns the rows of all.
+    Of several processes each scores a part of the images and returns the rows of all.
 
     Returns:
         One row per image, in the data set's order: its `name` and every metric of

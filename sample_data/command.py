@@ -20,11 +20,11 @@ def main(kind: SampleSet, argv: list[str] | None = None) -> None:
     begun = "default: as begun, {} in a new folder"
     for name, default, text in (
         ("n_train", None, f"train frames ({begun.format(kind.n_train)})"),
-        ("n_val", None, f"val frames, {kind.val_frames_per_scene} a scene "
+        ("n_val", None, f"val frames, {kind.val_frames_per_scene} per scene "
                         f"({begun.format(kind.n_val)})"),
-        ("frames_per_scene", kind.frames_per_scene, "train frames a scene (default %(default)s)"),
+        ("frames_per_scene", kind.frames_per_scene, "train frames per scene (default %(default)s)"),
         ("seed", 0, "seed of the whole set (default %(default)s)"),
-        ("workers", None, "processes (default: one a CPU core)"),
+        ("workers", None, "processes (default: one per CPU core)"),
     ):  # fmt: skip
         add(f"--{name}", type=int, default=default, help=text)
     add("--contact_sheet", metavar="PATH", help="also write an overview, PNG (default none)")

@@ -76,7 +76,7 @@ class SampleSet:
                 what the folder was begun with, the kind's own numbers for a new one.
             frames_per_scene: train frames of one scene; None is the kind's own number.
             seed: seed of the whole set, at least 0.
-            workers: processes; None means one a CPU core.
+            workers: processes; None means one per CPU core.
             progress: whether to show a progress bar on stderr.
 
         Raises:

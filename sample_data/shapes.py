@@ -53,7 +53,7 @@ class Shape:
         axes: (3, 3) float64, row k is the local axis k in world coordinates (orthonormal).
         half: (3,) float64 half sizes [m]. For a FRUSTUM the first two are the larger radius and
             the third half the height along the local z axis.
-        materials: six material indices, one a face.
+        materials: six material indices, one per face.
         fit: the texture covers a face exactly once (pictures, doors) instead of being tiled.
         casts_shadow: False for lamp bodies, which hold a light, and for what lies on the ground.
         radii: bottom and top radius of a FRUSTUM [m]; unused by the other kinds.
@@ -97,7 +97,7 @@ def _solid(
 
 
 def box(centre: Triple, size: Triple, materials: int | tuple[int, ...], **options) -> Shape:
-    """Return a box of full `size` [m] about `centre` [m], of one material or one a face.
+    """Return a box of full `size` [m] about `centre` [m], of one material or one per face.
 
     Options of every solid are the angles of `rotation`, `fit` and `casts_shadow`.
     """

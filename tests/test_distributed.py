@@ -139,7 +139,7 @@ def test_evaluation_gives_every_image_to_one_process():
 
 def test_a_batch_that_cannot_be_shared_gets_a_sentence(frames):
     dataset = DATA_SETS["nyudepth"](frames, "train")
-    with pytest.raises(DataError, match="a batch of 3 cannot be shared by 2 processes"):
+    with pytest.raises(DataError, match="a batch of 3 cannot be divided by 2 processes"):
         make_loader(dataset, 3, shuffle=True, world_size=2)
     with pytest.raises(DataError, match="4 frames are fewer than a batch of 8"):
         make_loader(dataset, 8, shuffle=True, world_size=2)

@@ -41,7 +41,7 @@ def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> No
     """Write the curves side by side as a PNG, the best epoch marked.
 
     Args:
-        train_rows, eval_rows: rows of train.csv and eval.csv, an epoch each.
+        train_rows, eval_rows: rows of train.csv and eval.csv, one per epoch.
     """
     curves = epoch_curves(pd.DataFrame(train_rows), pd.DataFrame(eval_rows))
     figure = Figure(figsize=(11, 3.4), layout="constrained")

@@ -32,12 +32,12 @@ def fray(
     reach = np.clip(_LEAF * focal / close[rows, columns], 0.8, 8)
     shape = hits.depth.shape
     moved = []
-    for place, size in zip((rows, columns), shape, strict=True):
+    for index, size in zip((rows, columns), shape, strict=True):
         fine = rng.standard_normal(shape, dtype=np.float32)
         coarse = rng.standard_normal((shape[0] // 4 + 1, shape[1] // 4 + 1), dtype=np.float32)
         coarse = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
         step = np.rint(reach * (0.5 * fine + 1.1 * coarse)[rows, columns]).astype(np.int64)
-        moved.append(np.clip(place + step, 0, size - 1))
+        moved.append(np.clip(index + step, 0, size - 1))
     other = tuple(moved)
     here, there = leafy[rows, columns], leafy[other]
     behind = hits.depth[other] > hits.depth[rows, columns]

@@ -97,7 +97,7 @@ def _matches(source: Path, pattern: str) -> dict[Path, dict[str, Path]]:
     """Return scene (relative to `source`) -> what `{}` stands for -> file."""
     folder, _, name = pattern.rpartition("/")
     if name.count("{}") != 1:
-        raise DataError(f"pattern {pattern} must have one {{}}, which both patterns share")
+        raise DataError(f"pattern {pattern} must have one {{}}, as the other has")
     parts = (re.escape(part).replace(r"\*", ".*") for part in name.split("{}"))
     expression = re.compile("(.+)".join(parts))
     found: dict[Path, dict[str, Path]] = {}

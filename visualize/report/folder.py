@@ -20,7 +20,7 @@ TEXT_COLUMNS = ("name", "method", "seed")
 class RunContent:
     """What a run folder and its evaluation hold; everything may be empty.
 
-    train, epochs: the run's train.csv and eval.csv, an epoch each, every cell a number.
+    train, epochs: the run's train.csv and eval.csv, a row per epoch, every cell a number.
     images, methods: the evaluation's eval.csv and summary.csv; `name`, `method` and `seed` are
         text, every other cell is a number.
     record: the evaluation's evaluation.json.
