@@ -146,8 +146,8 @@ def disturbed(tmp_path_factory):
 def test_runs_killed_at_random_moments_end_like_the_one_nobody_touched(disturbed, tmp_path):
     data, whole = disturbed
     rng, happened, saved = random.Random(3), Counter(), Counter()
-    # A run takes some 12 seconds on an idle machine.
-    wrong = kills.chain(data, tmp_path / "run", whole, rng, 12.0, happened, saved, most=2)
+    # A run takes some 10 seconds on an idle machine.
+    wrong = kills.chain(data, tmp_path / "run", whole, rng, 10.0, happened, saved, most=2)
     assert wrong == [] and happened.total() >= 1
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 import eval as eval_script
 import train as train_script
+from engine.cli import exit_code
 from engine.metrics import METRICS
 from models import build_model, convert_released_state_dict
 
@@ -313,6 +314,11 @@ def run_python(*arguments):
     )
 
 
+def code_of(script, *arguments):
+    """The exit code of a script, run in this process as `run_script` runs it."""
+    return exit_code(script.main, [*map(str, arguments)], processes=True)
+
+
 def broken_root(tmp_path):
     root = write_frames(tmp_path / "broken", n_train=2, n_val=1)
     path = root / "train" / "room_0001" / "00002.h5"
@@ -339,13 +345,13 @@ def nan_root(tmp_path):
         (nan_root, "NaN or infinite value"),
     ],
 )
-def test_bad_data_ends_training_with_one_sentence(make_root, sentence, tmp_path):
+def test_bad_data_ends_training_with_one_sentence(make_root, sentence, tmp_path, capfd):
     flags = ["--data_root", make_root(tmp_path), "--save_dir", tmp_path / "run"]
-    done = run_python("train.py", *SMALL[:-1], 1, *flags)  # in a worker process
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and sentence in errors[0], done.stderr
-    assert "Traceback" not in done.stderr
+    assert code_of(train_script, *SMALL[:-1], 1, *flags) == 2  # in a worker process
+    printed = capfd.readouterr().err
+    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and sentence in errors[0], printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize(
@@ -357,11 +363,12 @@ def test_bad_data_ends_training_with_one_sentence(make_root, sentence, tmp_path)
         (["--resume", "tests"], "holds no best_model.pth"),
     ],
 )
-def test_bad_checkpoints_end_evaluation_with_one_sentence(arguments, sentence):
-    done = run_python("eval.py", *arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and sentence in done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_checkpoints_end_evaluation_with_one_sentence(arguments, sentence, monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+    assert code_of(eval_script, *arguments) == 2
+    printed = capfd.readouterr().err
+    assert printed.startswith("error: ") and sentence in printed
+    assert "Traceback" not in printed
 
 
 def test_a_checkpoint_of_another_architecture_gets_a_sentence(run):
@@ -371,8 +378,9 @@ def test_a_checkpoint_of_another_architecture_gets_a_sentence(run):
     assert "Traceback" not in done.stderr
 
 
-def test_wrong_flags_are_refused_by_name():
-    for flags in (["--lr", "-1"], ["--batch_size_train", "0"], ["--num_epo", "3"]):
-        done = run_python("train.py", *flags)
-        assert done.returncode == 2
-        assert flags[0] in done.stderr
+def test_wrong_flags_are_refused_by_name(capsys):
+    for flags in (["--batch_size_train", "0"], ["--num_epo", "3"]):
+        assert code_of(train_script, *flags) == 2
+        assert flags[0] in capsys.readouterr().err
+    done = run_python("train.py", "--lr", "-1")
+    assert done.returncode == 2 and "--lr" in done.stderr
