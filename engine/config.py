@@ -7,7 +7,7 @@ Every field states its default, meaning, unit, published value and what resuming
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 
@@ -165,6 +165,10 @@ class NetworkConfig(DataConfig, ModelConfig, PropagationConfig):
         return {**super().to_dict(), "model": self.model}
 
 
+# Defaults that come with `--optimizer adamw`.
+ADAMW = {"lr": 1e-3, "weight_decay": 1e-2, "lr_schedule": "warmup_cosine"}
+
+
 @dataclass
 class OptimisationConfig(Settings):
     """How the weights are found."""
@@ -173,8 +177,8 @@ class OptimisationConfig(Settings):
 
     optimizer: str = fixed(
         "sgd",
-        "SGD with momentum; or AdamW, with lr 1e-3, weight_decay 1e-2 and warmup_cosine, for a "
-        "small budget",
+        "SGD with momentum; or AdamW, for a small budget, whose default lr is 1e-3, weight_decay "
+        "1e-2 and lr_schedule warmup_cosine",
         choices=OPTIMIZERS,
         published="sgd",
     )
@@ -296,6 +300,13 @@ class RunConfig(Settings):
 @dataclass
 class TrainConfig(NetworkConfig, OptimisationConfig, SpeedConfig, SavingConfig, RunConfig):
     """Every flag of train.py."""
+
+    @classmethod
+    def of(cls, *values: dict) -> Self:
+        """Return the settings as `Settings.of` does; AdamW, where chosen, has its own defaults."""
+        chosen = {name: value for part in values for name, value in part.items()}
+        defaults = ADAMW if chosen.get("optimizer") == "adamw" else {}
+        return super().of(defaults, *values)
 
 
 def saved_settings(saved: dict) -> dict:

@@ -7,6 +7,7 @@ import pytest
 
 import eval as eval_script
 import train as train_script
+from engine.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,3 +71,12 @@ def test_the_releases_flag_names_are_kept():
         assert re.search(rf"(^|[\s,]){flag}\b", text), flag
     args = train_script.build_parser().parse_args(["-n", "-p", "-r", "--model", "unet"])
     assert (args.nesterov, args.pretrain, args.resume, args.refine) == (True, True, "auto", "none")
+
+
+def test_adamw_brings_its_own_defaults_and_flags_win_over_them():
+    sgd, adamw = TrainConfig.of({}), TrainConfig.of({"optimizer": "adamw"})
+    assert (sgd.lr, sgd.weight_decay, sgd.lr_schedule) == (0.01, 1e-4, "plateau")
+    assert (adamw.lr, adamw.weight_decay, adamw.lr_schedule) == (1e-3, 1e-2, "warmup_cosine")
+    saved = {"optimizer": "adamw", "lr": 0.02, "lr_schedule": "plateau"}
+    followed = TrainConfig.of(saved, {"weight_decay": 0.5})
+    assert (followed.lr, followed.weight_decay, followed.lr_schedule) == (0.02, 0.5, "plateau")

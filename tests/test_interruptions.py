@@ -81,6 +81,19 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
     assert differing_files(whole, tmp_path / "run") == []
 
 
+def test_adamw_with_filled_depth_and_any_measurements_goes_on_bit_for_bit(
+    tiny_root, tmp_path, signal_at
+):
+    flags = ["--depth_input", "filled", "--confidence", "--optimizer", "adamw", "--sampler", "any"]
+    flags += ["--crop", "random", "--batch_size_train", 2]
+    train(tiny_root, tmp_path / "whole", *flags)
+    signal_at("autocast", 3)  # the first of two steps of the second epoch
+    with pytest.raises(Stopped):
+        train(tiny_root, tmp_path / "run", *flags)
+    train(tiny_root, tmp_path / "run", *flags)
+    assert differing_files(tmp_path / "whole", tmp_path / "run") == []
+
+
 def test_two_signals_at_once_are_one_request_and_a_later_one_acts(monkeypatch):
     monkeypatch.setattr(signals, "ONE_REQUEST", 0.05)
     request = StopRequest()
