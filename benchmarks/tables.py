@@ -1,7 +1,7 @@
-"""The speed tables of docs/benchmarks.md, made from the CSV files of benchmarks/results.
+"""The tables of docs/benchmarks.md and docs/model.md, made from benchmarks/results.
 
 python -m benchmarks.tables            # print them
-python -m benchmarks.tables --write    # put them into docs/benchmarks.md
+python -m benchmarks.tables --write    # put them into the pages
 """
 
 import argparse
@@ -12,8 +12,8 @@ import pandas as pd
 from benchmarks.timing import RESULTS
 from tools.flag_tables import write_between
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 # Results file -> title and the columns shown.
 TABLES = {
@@ -42,10 +42,22 @@ TABLES = {
         "One sample of the loader, one thread (`python -m benchmarks.loader`)",
         ("what", "storage", "plain_ms", "ms", "times_faster"),
     ),
+    "nyu_labeled": (
+        "Trained on NYU's labelled training frames with one small budget, scored on the 654 test "
+        "images over 5 draws (`python -m benchmarks.nyu_labeled --data_root data/nyudepth_hdf5`)",
+        ("row", "seed", "epoch", "minutes", "RMSE", "RMSE_std", "ABS_REL", "DELTA1.02"),
+    ),
     "propagation_scaling": (
         "Growth of the propagation with the work (`python -m benchmarks.propagation --scaling`)",
         ("what", "form", "batch", "size", "steps", "ms", "times_faster"),
     ),
+}
+# Data sets of the table of any density.
+SETS = {
+    "nyu": "NYU Depth v2, every third of the 654 test images",
+    "rooms": "Sample rooms, 12 of the validation frames",
+    "streets": "Sample streets, 12 of the validation frames",
+    "kinect": "Two raw Kinect frames with holes",
 }
 # Columns of the CSV files whose heading is not their name with spaces.
 HEADINGS = {
@@ -84,13 +96,44 @@ def tables(folder: Path = RESULTS) -> str:
     return "\n\n".join(found)
 
 
+def density_tables(folder: Path = RESULTS) -> str:
+    """Return a table per data set of any_density_cpu.csv: linear interpolation and the network."""
+    found = pd.read_csv(folder / "any_density_cpu.csv", index_col=["set", "case", "method"])
+    parts = []
+    for name, rows in found.groupby(level="set", sort=False):
+        linear, network = (
+            rows.xs(m, level="method").droplevel("set") for m in ("linear", "network")
+        )
+        shown = pd.DataFrame(
+            {
+                "linear, m": linear["RMSE"].map("{:.3f}".format),
+                "network, m": network["RMSE"].map("{:.3f}".format),
+                "ratio": network["times_linear"].map("{:.2f}".format).replace("nan", ""),
+                "in the 90 % interval": network["coverage"].map("{:.1%}".format),
+                "left without a fifth": network["without_fifth"].map("{:.2f}".format),
+                "AUSE": network["ause"].map("{:.2f}".format),
+            }
+        )
+        shown = shown.reset_index(names="measurements").astype(str)
+        cells = [list(shown), ["---"] * shown.shape[1], *shown.to_numpy()]
+        lines = [f"| {' | '.join(row)} |" for row in cells]
+        parts.append("\n".join([f"{SETS[name]}:", "", *lines]))
+    return "\n\n".join(parts)
+
+
+# Page -> what stands between its markers.
+PAGES = {DOCS / "benchmarks.md": tables, DOCS / "model.md": density_tables}
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--write", action="store_true", help="replace the tables of the page")
-    if parser.parse_args(argv).write:
-        write_between(PAGE, BEGIN, END, tables)
-    else:
-        print(tables())
+    parser.add_argument("--write", action="store_true", help="replace the tables of the pages")
+    write = parser.parse_args(argv).write
+    for page, make in PAGES.items():
+        if write:
+            write_between(page, BEGIN, END, make)
+        else:
+            print(make())
 
 
 if __name__ == "__main__":

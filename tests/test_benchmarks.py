@@ -1,15 +1,12 @@
 """What the benchmarks compare with computes the same, and docs/benchmarks.md shows the results."""
 
-from pathlib import Path
-
+import pytest
 import torch
 
 from benchmarks.plain import PlainNetwork, propagate_plain
-from benchmarks.tables import tables
+from benchmarks.tables import PAGES
 from cspn import propagate
 from models import build_model, convert_released_state_dict
-
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
 def test_the_plain_propagation_is_the_same_function():
@@ -46,5 +43,6 @@ def test_the_plain_network_has_the_same_gradients_in_training():
     torch.testing.assert_close(ours.decoder.up2.skip_conv.weight.grad, expected)
 
 
-def test_the_page_shows_the_tables_of_the_results_files():
-    assert tables() in PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("page", "make"), PAGES.items())
+def test_the_pages_show_the_tables_of_the_results_files(page, make):
+    assert make() in page.read_text(encoding="utf-8")

@@ -67,16 +67,19 @@ def save_sparsification(path: Path, curves: pd.DataFrame) -> None:
             error): (n,) arrays of the RMSE in metres without the worst k / n of the pixels.
     """
     names = curves.index.unique("set")
-    figure = Figure(figsize=(1 + 5 * len(names), 4.2), layout="constrained")
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(curves.index.unique("case"))))
+    figure = Figure(figsize=(2 + 4.5 * len(names), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for color, (case, row) in enumerate(curves.loc[name].iterrows()):
+        for color, (case, row) in zip(colors, curves.loc[name].iterrows(), strict=False):
             dropped = 100 * np.arange(len(row["own"])) / len(row["own"])
-            axes.semilogy(dropped, row["own"], f"C{color % 10}", label=case)
-            axes.semilogy(dropped, row["best"], f"C{color % 10}:", linewidth=1)
+            axes.semilogy(dropped, row["own"], color=color, label=case)
+            axes.semilogy(dropped, row["best"], ":", color=color, linewidth=1)
         axes.set(title=name, xlabel="least certain pixels dropped (%)", ylabel="RMSE (m)")
         axes.grid(color=GRID)
-        axes.legend(fontsize=8, title="dotted: by the true error", title_fontsize=8)
+    lines, cases = axes.get_legend_handles_labels()
+    title = "measurements\n(dotted: by the\ntrue error)"
+    figure.legend(lines, cases, loc="outside right center", title=title)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
         figure.savefig(part, dpi=110, format="png")
