@@ -8,6 +8,7 @@ is what a batch costs most; `_unpack` makes items and the batch in this process.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from dataloaders.workers import STALL_LIMIT, WatchedLoader
 UNPACKED_AHEAD = 2  # batches in pinned memory that wait for a GPU
 
 
+@dataclass(kw_only=True, eq=False)
 class EpochSampler(Sampler):
     """Yield (index, epoch) keys, with `shuffle` in an order drawn from (seed, epoch).
 
@@ -32,24 +34,14 @@ class EpochSampler(Sampler):
         epoch: of the next pass. start: images of it to leave out, for a run that goes on.
     """
 
-    def __init__(
-        self,
-        length: int,
-        *,
-        shuffle: bool,
-        seed: int = 0,
-        batch_size: int = 1,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
-        self.length = length
-        self.shuffle = shuffle
-        self.seed = seed
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.start = 0
+    length: int = field(kw_only=False)
+    shuffle: bool
+    seed: int = 0
+    batch_size: int = 1
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = field(default=0, init=False)
+    start: int = field(default=0, init=False)
 
     def __len__(self) -> int:
         return len(self._indices(range(self.start, self.length)))

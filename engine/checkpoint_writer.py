@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -99,13 +100,13 @@ def _take_back_best(run: Training) -> None:
     run.best_rmse = min(earlier, default=float("inf"))
 
 
+@dataclass
 class StopOrSave:
     """Save between steps when a checkpoint is due; stop after a signal."""
 
-    def __init__(self, run: Training, writer: CheckpointWriter, request: StopRequest):
-        self.run = run
-        self.writer = writer
-        self.request = request
+    run: Training
+    writer: CheckpointWriter
+    request: StopRequest
 
     def __call__(self, divergence: DivergenceCheck) -> None:
         """Save or stop; call after the optimiser's step, not between batches that are accumulated.

@@ -148,17 +148,9 @@ class NetworkConfig(DataConfig, ModelConfig, PropagationConfig):
 
     def model_options(self) -> dict:
         """Return the keyword arguments of `models.build_model`."""
-        return {
-            "arch": self.arch,
-            "cspn_steps": self.cspn_step,
-            "cspn_kernel_size": self.cspn_kernel_size,
-            "cspn_norm_type": self.cspn_norm_type,
-            "cspn_anchor": self.cspn_anchor,
-            "refine": self.refine,
-            "unpool": self.unpool,
-            "depth_input": self.depth_input,
-            "confidence": self.confidence,
-        }
+        names = (*ModelConfig.fields(), *PropagationConfig.fields())
+        options = {name: getattr(self, name) for name in names}
+        return options | {"cspn_steps": options.pop("cspn_step")}
 
     def to_dict(self) -> dict:
         """Return plain values by flag name, with the network's name as `model`."""

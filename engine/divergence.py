@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from engine.files import replace_text
 from engine.run_folder import RunFolder
 
 
+@dataclass
 class DivergenceCheck:
     """Check loss and gradients, without a synchronisation of the device at every step.
 
@@ -20,11 +22,10 @@ class DivergenceCheck:
             scaler skips such steps by itself.
     """
 
-    def __init__(self, folder: RunFolder, label: str, *, gradients: bool = True):
-        self.folder = folder
-        self.label = label
-        self.gradients = gradients
-        self.pending: list[tuple[int, list[str], Tensor]] = []
+    folder: RunFolder
+    label: str
+    gradients: bool = True
+    pending: list[tuple[int, list[str], Tensor]] = field(default_factory=list, init=False)
 
     def add(self, step: int, names: list[str], loss: Tensor, norm: Tensor | None) -> None:
         """Note a batch: its step in the epoch, its files, its loss and, where the optimiser took

@@ -7,6 +7,7 @@ scores are. It then goes on bit for bit as if nothing had happened.
 
 import math
 import random
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -123,6 +124,7 @@ class Objective:
         return total
 
 
+@dataclass
 class SkippedFrames:
     """The bad frames of one epoch that `--bad_frames skip` left out, over all processes.
 
@@ -130,13 +132,12 @@ class SkippedFrames:
     frame at least; the limit is that of the whole epoch, so that it depends neither on the order
     of the frames nor on the number of processes.
 
-    Args:
-        frames: frames of the training set.
+    frames: frames of the training set.
+    sentences: one per frame, naming it; the same in every process.
     """
 
-    def __init__(self, frames: int):
-        self.frames = frames
-        self.sentences: list[str] = []  # one per frame, naming it; the same in every process
+    frames: int
+    sentences: list[str] = field(default_factory=list)
 
     def add(self, batch: dict, device: torch.device | str = "cpu") -> list[str]:
         """Count what `batch["skipped"]` names; every process must call it, where the data set
@@ -173,6 +174,7 @@ class SkippedFrames:
         self.sentences = list(state["sentences"])
 
 
+@dataclass(eq=False)
 class Training:
     """A run: what is trained, by what, and how far it is.
 
@@ -188,26 +190,19 @@ class Training:
         skipped: the present epoch's bad frames, under `--bad_frames skip`.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
-        scaler: torch.amp.GradScaler,
-        device: torch.device,
-        frames: dict[str, dict],
-    ):
-        self.model = model
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.scaler = scaler
-        self.device = device
-        self.frames = frames
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    frames: dict[str, dict]
+
+    def __post_init__(self):
         self.epoch = self.step = self.position = 0
         self.best_rmse = math.inf
         self.rows: dict[str, list[dict]] = {"train": [], "eval": []}
-        self.scores = EpochScores(device)
-        self.skipped = SkippedFrames(frames["train"]["count"])
+        self.scores = EpochScores(self.device)
+        self.skipped = SkippedFrames(self.frames["train"]["count"])
 
     def optimizer_step(self, clip_grad: float | None, weight: Tensor | None = None) -> Tensor:
         """Update the weights; return the gradients' norm before clipping.

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dataloaders import DATA_SETS
 from engine import config
 from engine.checkpoint import (
     Checkpoint,
@@ -37,7 +38,6 @@ from models.network import MIN_SIZE, DepthCompletionNet
 # Largest difference to the network's own output that passes, as a fraction of its largest depth.
 TOLERANCE = 1e-4
 WRITERS = {".onnx": save_onnx, ".pt2": save_program}
-SIZES = {"nyudepth": (228, 304), "kitti": (228, 912)}
 ENCODINGS = {
     "released": "trunc((rgb / 255 - mean) / std * 255) mod 256 / 255",
     "normalized": "(rgb / 255 - mean) / std",
@@ -72,8 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{checkpoint.path}: {metadata['network']}; {metadata['propagation']}")
     print(f"input {INPUT}: {metadata[INPUT]}")
 
-    height, width = SIZES.get(checkpoint.args.get("data_set"), SIZES["nyudepth"])
-    rgbd = example(height, width)
+    rgbd = example(*DATA_SETS[settings.data_set].crop_size)
     with torch.no_grad():
         expected = model(rgbd)
     try:

@@ -2,6 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from visualize.influence_picture import influence_picture
 from visualize.pictures import result_strip, save_depth_png, save_picture
 
 
+@dataclass
 class PictureWriter:
     """Write pictures of those images of index in `wanted` that `engine.evaluation.evaluate` scores.
 
@@ -24,11 +26,10 @@ class PictureWriter:
     `model` runs once more for its coarse depth where it has a refinement.
     """
 
-    def __init__(self, model: nn.Module, folder: Path, wanted: Collection[int]):
-        self.model = model
-        self.folder = folder
-        self.wanted = wanted
-        self.drawn: dict[int, str] = {}
+    model: nn.Module
+    folder: Path
+    wanted: Collection[int]
+    drawn: dict[int, str] = field(default_factory=dict)
 
     def __call__(self, batch: dict, pred: Tensor) -> None:
         """Write the pictures of a batch of `evaluate`, given its prediction (B, 1, H, W) metres."""

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from dataloaders import NYUDepthDataset
 from dataloaders.errors import DataError
 from dataloaders.shards import ShardMember
-from dataloaders.splits import has_split, list_frames
+from dataloaders.splits import SPLITS, has_split, list_frames
+from engine.data import DATA_ROOTS
 
-ROOT = "data/nyudepth_hdf5"
-COMPLETE = {"train": 47_584, "val": 654}
+ROOT = DATA_ROOTS["nyudepth"]
+COMPLETE = dict(zip(SPLITS, NYUDepthDataset.published_frames, strict=True))
 LABELED = 795  # training images of the official labelled file
 
 
