@@ -165,7 +165,8 @@ def shipped_network(folder: Path = SHIPPED) -> Path:
             f"name a checkpoint: --resume CHECKPOINT (a file or a run folder); {folder} holds no "
             "network to use without one"
         )
-    return found[0].parent
+    network = found[0].parent
+    return network.relative_to(Path.cwd()) if network.is_relative_to(Path.cwd()) else network
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

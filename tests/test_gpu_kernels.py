@@ -122,6 +122,19 @@ def grouping_difference():
     return difference(*found)
 
 
+def tiles_difference():
+    """Every form that the benchmark times gives what the first one gives."""
+    from benchmarks.tiles import FORMS, run_form
+    from cspn.backends import Inputs
+
+    guidance, coarse, sparse = random_inputs(1, 8, 1, 9, 20)
+    given = Inputs(guidance, coarse, sparse, 4, "8sum", "coarse")
+    names, found = ("out", "guidance", "coarse"), []
+    for values, together in sorted({(values, together) for values, _, together in FORMS}):
+        found.append(dict(zip(names, run_form(given, coarse, values, 1, together), strict=True)))
+    return max(difference(other, found[0]) for other in found)
+
+
 def numbers_differences():
     """Gates of any size, and what is not finite beside measured pixels: outputs alone."""
     found = {}
@@ -153,6 +166,7 @@ def compare_all(path):
     found = {case: case_difference(case) for case in CASES}
     found |= {case: golden_difference(case) for case in GOLDEN_CASES}
     found |= {"layout": layout_difference(), "grouping": grouping_difference()}
+    found["tiles"] = tiles_difference()
     found |= numbers_differences()
     path.write_text(json.dumps(found))
 
@@ -192,6 +206,10 @@ def test_interpreted_kernels_take_any_memory_layout(interpreted):
 
 def test_interpreted_steps_of_one_launch_are_those_of_single_launches(interpreted):
     assert interpreted["grouping"] == 0
+
+
+def test_interpreted_tiles_of_every_size_give_the_same_bits(interpreted):
+    assert interpreted["tiles"] == 0
 
 
 @pytest.mark.parametrize("size", ["1e-30", "1e-38", "1e-44", "1e+37", "1e+38"])
