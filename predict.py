@@ -3,26 +3,28 @@
     python predict.py --rgb photo.jpg --sparse sparse.png --depth-scale 1000 --resume CHECKPOINT
     python predict.py --rgb images/ --sparse depths/ --resume CHECKPOINT --out out/
     python predict.py --rgb photo.jpg --sample-from dense.npy -n 500 --resume CHECKPOINT
+    python predict.py --from tum rgbd_dataset_freiburg1_desk --write png video --out out/
 
 Sparse depth is a 16-bit PNG, .npy, .npz, .exr or .csv of the image's own size, 0 where nothing was
 measured (`inference.image_files`). Two folders, or one that holds both, are matched by the files'
 names (`inference.pairs`). Writes for each image, under --out: <stem>_depth.png (16-bit
 millimetres), <stem>_depth.npy (float32 metres), <stem>_picture.png (to look at) and, with
 --intrinsics, <stem>.ply (a point cloud).
+
+--from reads a whole recording of a sensor instead (`inference.sources`) and writes what --write
+names (`inference.stream`); what an earlier run wrote is kept.
 """
 
 import argparse
 import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 
-from cspn import ANCHORS, NORM_TYPES
-from dataloaders import SAMPLERS, DataError
+from dataloaders import DataError
 from dataloaders.errors import counted
 from dataloaders.sampling import Measurements, measure
 from engine import flags
@@ -30,13 +32,15 @@ from engine.checkpoint import shipped_network
 from engine.cli import run_script, user_sentence
 from engine.errors import OptionError, RunError
 from engine.files import whole_file
-from engine.flags import Settings, count, given_flags, of_call, seed, whole
+from engine.flags import given_flags
 from engine.metrics import depth_metrics
 from inference.image_files import read_depth, read_rgb
-from inference.pairs import Pair, match_pairs
-from inference.point_cloud import Intrinsics, save_ply
-from inference.predictor import RESIZES, Prediction, Predictor
-from inference.tiling import MAX_TILE_PIXELS
+from inference.options import PredictConfig
+from inference.pairs import Pair, match_pairs, protect_inputs
+from inference.point_cloud import Intrinsics, save_ply, without_flying_pixels
+from inference.predictor import Prediction, Predictor
+from inference.sources import open_source
+from inference.stream import Results, run_stream
 from models import packed_weights
 from visualize.pictures import prediction_picture, save_depth_png, save_picture
 
@@ -46,72 +50,6 @@ SCORES = {"RMSE": "RMSE {:.4f} m", "MAE": "MAE {:.4f} m", "ABS_REL": "REL {:.4f}
 SCORES["DELTA1.25"] = "d1.25 {:.4f}"
 
 
-@dataclass
-class FileConfig(Settings):
-    """What is read and written."""
-
-    TITLE: ClassVar[str] = "input and output"
-
-    rgb: str | None = of_call(None, "photograph, or folder of them", required=True)
-    sparse: str | None = of_call(None, "its measurements, or folder of them")
-    sample_from: str | None = of_call(
-        None,
-        "dense depth to draw the measurements from; the result is scored against it",
-        metavar="DENSE",
-    )
-    depth_scale: float | None = of_call(
-        None,
-        "metres = value / scale; needed for integers (1000 for millimetres, 256 for KITTI)",
-        type=float,
-    )
-    n_sample: int = of_call(500, "how many to draw", short=("-n",), type=count)
-    sampler: str = of_call(
-        "exact", "draw as many as -n says, or that many on average", choices=SAMPLERS
-    )
-    seed: int = of_call(0, "of the draw", type=seed)
-    intrinsics: str | None = of_call(
-        None,
-        "of the photograph's pixels, or a text file with the 3x3 matrix; writes a point cloud too",
-        metavar="fx,fy,cx,cy",
-    )
-    out: str = of_call("output/predictions", "folder")
-
-
-@dataclass
-class PredictConfig(FileConfig):
-    """Every flag of this script."""
-
-    TITLE: ClassVar[str] = "network"
-    DASHES: ClassVar[bool] = True
-
-    resume: str | None = of_call(
-        None,
-        "file, run folder or folder of a shared network",
-        short=("-r",),
-        unset="the network in pretrained/",
-        metavar="CHECKPOINT",
-    )
-    resize: str = of_call(
-        "training",
-        "training: at the scale the network was trained at, NYU's 240 pixels for the short side, "
-        "and back; none: at the image's own size",
-        choices=RESIZES,
-    )
-    thin: bool = of_call(True, "drop measurements beyond the density of training")
-    max_tile_pixels: int = of_call(
-        MAX_TILE_PIXELS, "larger inputs are cut into overlapping tiles", type=count
-    )
-    cspn_step: int | None = of_call(None, "propagation steps", type=whole, unset="as trained")
-    cspn_norm_type: str | None = of_call(
-        None, "how the affinity is normalised", choices=NORM_TYPES, unset="as trained"
-    )
-    cspn_anchor: str | None = of_call(
-        None, "what measured pixels keep", choices=ANCHORS, unset="as trained"
-    )
-    device: str = of_call("auto", "auto, cpu, cuda or cuda:N")
-    debug: bool = of_call(False, "full traceback on errors", action="store_true")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; words of a flag are joined by underscores or dashes."""
     return flags.build_parser(__doc__, PredictConfig)
@@ -119,24 +57,56 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = PredictConfig.of(given_flags(build_parser(), argv))
-    if (args.sparse is None) == (args.sample_from is None):
+    if args.source is None and args.rgb is None:
+        raise OptionError("give --rgb and its measurements, or a recording: --from KIND PATH")
+    if args.source is None and (args.sparse is None) == (args.sample_from is None):
         raise OptionError("give either --sparse or --sample-from")
+    if args.source is not None and args.sample_from is not None:
+        raise OptionError("--sample-from goes with --rgb, not with --from")
+    predict = predict_recording if args.source is not None else predict_pairs
+    predict(
+        args,
+        lambda: Predictor.from_checkpoint(
+            args.resume or shipped_network(),
+            device=args.device,
+            steps=args.cspn_step,
+            norm_type=args.cspn_norm_type,
+            anchor=args.cspn_anchor,
+            resize=args.resize,
+            max_tile_pixels=args.max_tile_pixels,
+            thin=args.thin,
+        ),
+    )
+
+
+def predict_recording(args: PredictConfig, load: Callable[[], Predictor]) -> None:
+    """Complete the depth of a recording's frames."""
+    source = open_source(*args.source, **args.options())
+    read = [args.source[1], *filter(None, (args.rgb, args.sparse))]
+    results = Results(
+        Path(args.out), args.write or ["png"], map(Path, read), flying=args.flying_pixels
+    )
+    predictor = load()
+    print(predictor.describe(), *(f"note: {note}" for note in source.notes), sep="\n")
+    said = len(source.notes)
+    with packed_weights(predictor.model):
+        outcome = run_stream(
+            source, predictor, results, sentence=lambda error: user_sentence(error, LOWER)
+        )
+    print(*(f"note: {note}" for note in source.notes[said:]), f"{outcome}: {args.out}", sep="\n")
+    if outcome.bad:
+        raise RunError(f"{counted(len(outcome.bad), 'frame')} left out, as said above")
+
+
+def predict_pairs(args: PredictConfig, load: Callable[[], Predictor]) -> None:
+    """Complete the depth of an image or of the images of a folder."""
     camera = Intrinsics.parse(args.intrinsics) if args.intrinsics is not None else None
     pairs, left_out = match_pairs(Path(args.rgb), Path(args.sparse or args.sample_from))
     if left_out:
         print(f"left out, without a partner: {', '.join(left_out)}")
     out = Path(args.out)
-    protect_inputs(out, pairs)
-    predictor = Predictor.from_checkpoint(
-        args.resume or shipped_network(),
-        device=args.device,
-        steps=args.cspn_step,
-        norm_type=args.cspn_norm_type,
-        anchor=args.cspn_anchor,
-        resize=args.resize,
-        max_tile_pixels=args.max_tile_pixels,
-        thin=args.thin,
-    )
+    protect_inputs(pairs, lambda stem: outputs(out, stem))
+    predictor = load()
     print(predictor.describe())
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -154,7 +124,9 @@ def main(argv: list[str] | None = None) -> None:
                 failed += 1
                 print(f"failed: {sentence}")
                 continue
-            paths = save_prediction(out, pair[0].stem, rgb, sparse_depth, prediction, camera)
+            paths = save_prediction(
+                out, pair[0].stem, rgb, sparse_depth, prediction, camera, args.flying_pixels
+            )
             print(*lines, f"written: {', '.join(map(str, paths))}", sep="\n  ")
     if failed:
         raise RunError(f"{failed} of {len(pairs)} images failed, as said above")
@@ -163,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
 def predict_pair(
     predictor: Predictor,
     pair: Pair,
-    args: FileConfig,
+    args: PredictConfig,
     camera: Intrinsics | None,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, Prediction, list[str]]:
@@ -217,15 +189,6 @@ def outputs(out: Path, stem: str) -> list[Path]:
     return [out / f"{stem}{end}" for end in ends]
 
 
-def protect_inputs(out: Path, pairs: list[Pair]) -> None:
-    """Raise where a result, which may replace an earlier one, would replace a file that is read."""
-    inputs = {path.resolve() for pair in pairs for path in pair}
-    for rgb_path, _ in pairs:
-        for path in outputs(out, rgb_path.stem):
-            if path.resolve() in inputs:
-                raise DataError(f"the result {path} would overwrite an input; choose another --out")
-
-
 def save_prediction(
     out: Path,
     stem: str,
@@ -233,6 +196,7 @@ def save_prediction(
     sparse_depth: np.ndarray,
     prediction: Prediction,
     camera: Intrinsics | None,
+    flying: str = "drop",
 ) -> list[Path]:
     """Write the results of one image and return their paths.
 
@@ -247,7 +211,8 @@ def save_prediction(
         picture: lambda path: save_picture(path, prediction_picture(rgb, sparse_depth, depth)),
     }
     if camera is not None:
-        writers[ply] = lambda path: save_ply(path, depth, rgb, camera)
+        cloud = without_flying_pixels(depth, camera, error, flying)
+        writers[ply] = lambda path: save_ply(path, cloud, rgb, camera)
     if error is not None:
         writers[error_png] = lambda path: save_depth_png(path, error)
         writers[error_npy] = lambda path: np.save(path, error)

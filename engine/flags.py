@@ -156,6 +156,10 @@ class Settings:
 def _check_value(field: dataclasses.Field, value: object) -> None:
     """Raise OptionError for a value, of a file perhaps, that the command line would refuse."""
     name, rules = field.name, field.metadata
+    if "nargs" in rules and isinstance(value, list):
+        for one in value:
+            _check_value(field, one)
+        return
     if value is None and field.default is None:
         return
     if choices := rules.get("choices"):

@@ -37,9 +37,9 @@ MAX_PIXELS = 2**27  # phones take 108 million
 # What Pillow may try: without this it would hand PostScript to another program.
 _PIL_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 # What damaged images and archives raise inside Pillow, OpenCV, pandas and zipfile.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError)
-_DAMAGE += (RuntimeError, NotImplementedError, OverflowError, MemoryError, zlib.error)
-_DAMAGE += (struct.error, zipfile.BadZipFile, Image.DecompressionBombError, cv2.error)
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError)
+DAMAGE += (RuntimeError, NotImplementedError, OverflowError, MemoryError, zlib.error)
+DAMAGE += (struct.error, zipfile.BadZipFile, Image.DecompressionBombError, cv2.error)
 
 # What turns stored pixels upright, by EXIF orientation.
 _UPRIGHT = {
@@ -81,7 +81,7 @@ def read_rgb(path: Path) -> tuple[np.ndarray, list[str]]:
                     notes.append(f"its 16 bits are read as {bits}, since the others are empty")
             else:
                 pixels = np.asarray(image.convert("RGB"))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise DataError(f"{path} is a damaged image: {error}") from error
     if orientation in _UPRIGHT:
         pixels = _UPRIGHT[orientation](pixels)
@@ -115,7 +115,7 @@ def read_depth(
         values, notes = reader(path, size)
     except DataError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{path} is not a readable {path.suffix} file: {error}") from error
     depth, unit_notes = to_metres(values, path, scale)
     return depth, notes + unit_notes
@@ -131,7 +131,7 @@ def _open_image(path: Path) -> Image.Image:
         raise DataError(f"{path} does not exist") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path} is not an image this reads: {', '.join(_PIL_FORMATS)}") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be opened as an image: {error}") from error
     pixels = math.prod(image.size)
     if pixels > MAX_PIXELS:

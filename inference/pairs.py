@@ -63,6 +63,16 @@ def match_pairs(rgb: Path, depth: Path) -> tuple[list[Pair], list[str]]:
     return sorted(pairs), sorted(str(path) for path in files - used)
 
 
+def protect_inputs(pairs: list[Pair], outputs: Callable[[str], list[Path]]) -> None:
+    """Raise where a result, which may replace an earlier one, would replace a file that is read;
+    `outputs` gives the results for an image's stem."""
+    inputs = {path.resolve() for pair in pairs for path in pair}
+    for rgb_path, _ in pairs:
+        for path in outputs(rgb_path.stem):
+            if path.resolve() in inputs:
+                raise DataError(f"the result {path} would overwrite an input; choose another --out")
+
+
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir()]
 

@@ -1,17 +1,30 @@
-"""Depth and colours as a point cloud in a PLY file, with the camera's intrinsics."""
+"""Depth and colours as a point cloud in a PLY file, with the camera's intrinsics.
+
+At a depth edge a regression gives the pixels between two surfaces depths between the two, points in
+mid-air. `without_flying_pixels` drops them, or moves them to one of the surfaces.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dataloaders.errors import DataError
 
-_VERTEX = np.dtype(
-    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("r", "u1"), ("g", "u1"), ("b", "u1")]
+# Of a PLY's points: position and normal in metres, and the colour.
+VERTEX = np.dtype(
+    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
+    + [(name, "u1") for name in ("red", "green", "blue")]
 )
-
+FLYING = ("drop", "snap", "keep")
+# A surface is steep where it makes less than this angle with the ray to it [degrees].
+STEEPEST = 12.0
+# Pixels to either side within which a surface's depth is looked up.
+REACH = 2
+# An expected error beyond this fraction of the depth marks a steep pixel as in doubt.
+DOUBT = 0.02
 
 # Distance of the principal point from the image's middle, in image sizes, that is usual.
 _USUAL_OFFSET = 0.15
@@ -90,31 +103,175 @@ def back_project(depth: np.ndarray, intrinsics: Intrinsics) -> tuple[np.ndarray,
     return np.stack((x, y, z), axis=1), seen
 
 
-def save_ply(path: Path, depth: np.ndarray, rgb: np.ndarray, intrinsics: Intrinsics) -> int:
-    """Write a binary little-endian PLY of x, y, z (metres) and red, green, blue.
+def flying_pixels(
+    depth: np.ndarray, intrinsics: Intrinsics, error: np.ndarray | None = None
+) -> np.ndarray:
+    """Return which pixels lie in mid-air, on the slope that a regression lays between surfaces.
+
+    Such a pixel has, along a row, a column or a diagonal, something nearer on one side and
+    something farther on the other, both by more than any surface at `STEEPEST` degrees to the
+    pixel's ray: n pixels at depth z are n z / f wide. Where the network expects an error beyond
+    `DOUBT` of the depth, twice that step on one side is enough.
+
+    Args:
+        depth: (H, W) metres, 0 = none. error: (H, W) metres that the network expects, or None.
+
+    Returns:
+        (H, W) bool.
+    """
+    known = depth > 0
+    width = depth / np.float32((intrinsics.fx + intrinsics.fy) / 2)
+    limit = width / np.float32(np.tan(np.radians(STEEPEST)))
+    found = np.zeros(depth.shape, bool)
+    padded = np.pad(np.where(known, depth, np.nan).astype(np.float32), REACH, mode="edge")
+
+    def shifted(rows: int, columns: int) -> np.ndarray:
+        top, left = REACH + rows, REACH + columns
+        return padded[top : top + depth.shape[0], left : left + depth.shape[1]]
+
+    with np.errstate(invalid="ignore"):
+        for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            length = np.float32(np.hypot(rows, columns))
+            for n in range(1, REACH + 1):
+                before = shifted(-n * rows, -n * columns) - depth
+                after = depth - shifted(n * rows, n * columns)
+                least = np.minimum(np.abs(before), np.abs(after))
+                found |= (before * after > 0) & (least > n * length * limit)
+        if error is not None:
+            doubt = error > DOUBT * depth
+            found |= doubt & (_jump(depth) > 2 * limit)
+    return found & known
+
+
+def _jump(depth: np.ndarray) -> np.ndarray:
+    """Return the largest step [m] from each pixel to one of its eight neighbours."""
+    square, depth = np.ones((3, 3), np.uint8), depth.astype(np.float32)
+    return np.maximum(cv2.dilate(depth, square) - depth, depth - cv2.erode(depth, square))
+
+
+def without_flying_pixels(
+    depth: np.ndarray,
+    intrinsics: Intrinsics,
+    error: np.ndarray | None = None,
+    how: str = "drop",
+) -> np.ndarray:
+    """Return depth (H, W) with its `flying_pixels` 0 ("drop"), moved to the nearest depth of the
+    surfaces beside them ("snap"), or as they are ("keep")."""
+    if how == "keep":
+        return depth
+    flying = flying_pixels(depth, intrinsics, error)
+    if how == "drop":
+        return np.where(flying, np.float32(0), depth)
+    side = np.ones((2 * REACH + 3, 2 * REACH + 3), np.uint8)
+    solid = (depth > 0) & ~flying
+    near = cv2.erode(np.where(solid, depth, np.float32(1e9)), side)
+    far = cv2.dilate(np.where(solid, depth, np.float32(0)), side)
+    moved = np.where(depth - near < far - depth, near, far)
+    return np.where(flying, np.where(moved < 1e9, moved, 0), depth).astype(np.float32)
+
+
+def normals_of(depth: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
+    """Return the surface's unit normals (H, W, 3) in the camera's frame, towards the camera; 0
+    where a pixel, or a neighbour that they are made from, has no depth."""
+    rows, columns = np.mgrid[: depth.shape[0], : depth.shape[1]].astype(np.float32)
+    known = depth > 0
+    z = np.where(known, depth, np.nan).astype(np.float32)
+    x = (columns - np.float32(intrinsics.cx)) * z / np.float32(intrinsics.fx)
+    y = (rows - np.float32(intrinsics.cy)) * z / np.float32(intrinsics.fy)
+    points = np.stack([x, y, z], axis=-1)
+    down, right = (_slope(points, axis) for axis in (0, 1))
+    normals = np.cross(down, right)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    return np.nan_to_num(normals)
+
+
+def _slope(points: np.ndarray, axis: int) -> np.ndarray:
+    """Return the difference to a neighbour along an axis, of the two the one nearer in depth."""
+    step = np.diff(points, axis=axis)
+    nothing = np.full_like(np.take(points, [0], axis), np.nan)
+    before, after = (np.concatenate(pair, axis) for pair in ((nothing, step), (step, nothing)))
+    with np.errstate(invalid="ignore"):
+        nearer = ~(np.abs(after[..., 2:]) > np.abs(before[..., 2:])) & np.isfinite(after[..., 2:])
+    return np.where(nearer, after, before)
+
+
+def vertices_of(
+    depth: np.ndarray,
+    rgb: np.ndarray,
+    intrinsics: Intrinsics,
+    pose: np.ndarray | None = None,
+    near: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the `VERTEX` of each pixel with depth, in row order.
 
     Args:
         depth: (H, W) metres. rgb: (H, W, 3) uint8. intrinsics: see `back_project`.
-
-    Returns:
-        How many points were written.
+        pose: (4, 4) camera to world; None leaves points and normals in the camera's frame.
+        near: depth to take the normals from, where `depth` is a part of it.
     """
     points, seen = back_project(depth, intrinsics)
-    vertices = np.empty(len(points), _VERTEX)
-    for i, name in enumerate("xyz"):
-        vertices[name] = points[:, i]
-    for i, name in enumerate("rgb"):
-        vertices[name] = rgb[..., i][seen]
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        "comment camera frame: x right, y down, z forward, metres",
-        f"element vertex {len(points)}",
-        *(f"property float {name}" for name in "xyz"),
-        *(f"property uchar {name}" for name in ("red", "green", "blue")),
-        "end_header",
-    ]
-    with path.open("wb") as stream:
-        stream.write(("\n".join(header) + "\n").encode("ascii"))
-        vertices.tofile(stream)
-    return len(points)
+    normals = normals_of(depth if near is None else near, intrinsics)[seen]
+    if pose is not None:
+        points = points @ pose[:3, :3].T + pose[:3, 3]
+        normals = normals @ pose[:3, :3].T
+    vertices = np.empty(len(points), VERTEX)
+    for i in range(3):
+        vertices["xyz"[i]], vertices["n" + "xyz"[i]] = points[:, i], normals[:, i]
+        vertices[("red", "green", "blue")[i]] = rgb[..., i][seen]
+    return vertices
+
+
+class PlyWriter:
+    """A binary little-endian PLY of `VERTEX`, which grows: points are appended to a file that is
+    there, and the header holds their number once it is closed."""
+
+    def __init__(self, path: Path):
+        header = self._header(0)
+        fresh = not path.is_file() or path.stat().st_size < len(header)
+        self.stream = path.open("w+b" if fresh else "r+b")
+        if fresh:
+            self.stream.write(header)
+        # What an interrupted run left of a last point is written over.
+        self.count = (self.stream.seek(0, 2) - len(header)) // VERTEX.itemsize
+        self.stream.seek(len(header) + self.count * VERTEX.itemsize)
+
+    def append(self, vertices: np.ndarray) -> None:
+        """Write further points (N,) of `VERTEX`."""
+        self.stream.write(vertices.tobytes())
+        self.count += len(vertices)
+
+    def close(self) -> None:
+        """Write how many points there are, and close the file."""
+        self.stream.truncate()
+        self.stream.seek(0)
+        self.stream.write(self._header(self.count))
+        self.stream.close()
+
+    @staticmethod
+    def _header(count: int) -> bytes:
+        kinds = {"<f4": "float", "|u1": "uchar"}
+        lines = [
+            "ply",
+            "format binary_little_endian 1.0",
+            "comment x right, y down, z forward of the camera or of the first pose, metres",
+            f"element vertex {count:<12}",  # room for any number
+            *(f"property {kinds[VERTEX[name].str]} {name}" for name in VERTEX.names),
+            "end_header",
+        ]
+        return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def save_ply(
+    path: Path,
+    depth: np.ndarray,
+    rgb: np.ndarray,
+    intrinsics: Intrinsics,
+    pose: np.ndarray | None = None,
+) -> int:
+    """Write the points of one image; see `vertices_of` and `PlyWriter`. Return how many."""
+    path.unlink(missing_ok=True)
+    writer = PlyWriter(path)
+    writer.append(vertices_of(depth, rgb, intrinsics, pose))
+    writer.close()
+    return writer.count

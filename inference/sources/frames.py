@@ -1,0 +1,211 @@
+"""What every kind of recording is read into: frames, one after another.
+
+A reader opens a recording without reading its frames and hands a `Source` over, whose frames are
+read, checked and forgotten one by one.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dataloaders.errors import DataError, printable
+from dataloaders.units import check_metres
+from engine.errors import system_sentence
+from inference.image_files import DAMAGE
+from inference.point_cloud import Intrinsics
+
+INSTALL = "pip install -r requirements-sensors.txt"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment of a recording.
+
+    rgb: (H, W, 3) uint8, of a pinhole camera: lens distortion is undone.
+    sparse_depth: (H, W) float32 metres along the optical axis, 0 = no measurement.
+    intrinsics: of these pixels, (0, 0) the centre of the first one; None where unknown.
+    name: of the frame in its recording, good for a file's name.
+    time_stamp: seconds of the recording's own clock, None without one.
+    pose: (4, 4) camera to world, metres; None where unknown.
+    """
+
+    rgb: np.ndarray
+    sparse_depth: np.ndarray
+    intrinsics: Intrinsics | None
+    name: str
+    time_stamp: float | None = None
+    pose: np.ndarray | None = None
+
+
+class Pending(NamedTuple):
+    """A frame that is there and not yet read; `load` may raise what damaged files raise."""
+
+    name: str
+    load: Callable[[], Frame]
+
+
+@dataclass
+class Source:
+    """A recording that is open.
+
+    path: what was opened, for sentences.
+    pending: the frames in their order; anything that can be walked again from its start.
+    length: how many there are at most, None where that is known only at the end.
+    notes: what was assumed and a user should know, a clause each.
+    one_size: whether all frames must have the size of the first.
+    """
+
+    path: Path
+    pending: Iterable[Pending]
+    length: int | None = None
+    notes: list[str] = field(default_factory=list)
+    one_size: bool = True
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def frames(
+        self,
+        *,
+        skip: Callable[[str], bool] = lambda name: False,
+        report: Callable[[str, DataError], None] | None = None,
+    ) -> Iterator[Frame]:
+        """Read the frames one by one.
+
+        Args:
+            skip: names of frames that are passed over unread.
+            report: takes the name and the error of a frame that cannot be used, and the next one
+                follows; None raises the error.
+
+        Raises:
+            DataError: a frame that cannot be read, has no measurement, or changes the size; or
+                the whole recording cannot be read any further.
+        """
+        first = None
+        for name, load in self.pending:
+            if skip(name):
+                continue
+            try:
+                frame = _checked(self._load(load))
+                if self.one_size and first is not None and frame.rgb.shape != first:
+                    raise DataError(f"it is {_size(frame.rgb.shape)}, those before {_size(first)}")
+                first = first or frame.rgb.shape
+            except DataError as error:
+                named = DataError(f"{self.path}, frame {printable(name)}: {error}")
+                if report is None:
+                    raise named from error
+                report(name, named)
+                continue
+            yield frame
+
+    def _load(self, load: Callable[[], Frame]) -> Frame:
+        try:
+            return load()
+        except DataError:
+            raise
+        except OSError as error:
+            raise DataError(system_sentence(error)) from error
+        except DAMAGE as error:
+            raise DataError(f"it is damaged ({_first_line(error)})") from error
+
+
+def _checked(frame: Frame) -> Frame:
+    if frame.sparse_depth.shape != frame.rgb.shape[:2]:
+        own, other = (_size(m.shape) for m in (frame.sparse_depth, frame.rgb))
+        raise DataError(f"its depth is {own}, its image {other} (width x height)")
+    if not frame.sparse_depth.any():
+        raise DataError("no measurement falls into its image")
+    check_metres(frame.sparse_depth, "its depth")
+    return frame
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def require(module: str, what: str) -> ModuleType:
+    """Return an optional package's module, or raise a `DataError` with the way to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(f"{what} needs the package {module.split('.')[0]}: {INSTALL}") from error
+
+
+class Damage:
+    """Turn, in a `with` block, what a library raises on a damaged file into a `DataError`.
+
+    Args:
+        path: the file. errors: of the library, beside those of `image_files.DAMAGE`.
+    """
+
+    def __init__(self, path: Path, *errors: type[Exception]):
+        self.path, self.errors = path, (*DAMAGE, *errors)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, self.errors) and not isinstance(error, DataError):
+            if isinstance(error, OSError) and error.errno:
+                raise DataError(system_sentence(error)) from error
+            raise DataError(f"{self.path} cannot be read: {_first_line(error)}") from error
+
+
+def nearest_in_time(stamps: np.ndarray, others: np.ndarray) -> pd.DataFrame:
+    """Return a row for each of `stamps` (N,) [s], in their order: `other`, the index of the nearest
+    of `others` (M,) [s], and `gap`, how far it is [s]."""
+    ours = pd.DataFrame({"own": np.arange(len(stamps)), "time": np.float64(stamps)})
+    theirs = pd.DataFrame({"other": np.arange(len(others)), "time": np.float64(others)})
+    theirs["at"] = theirs["time"]
+    ours, theirs = ours.sort_values("time"), theirs.sort_values("time")
+    found = pd.merge_asof(ours, theirs, on="time", direction="nearest").sort_values("own")
+    return found.assign(gap=(found["time"] - found["at"]).abs()).set_index("own")
+
+
+def match_times(
+    path: Path, rgb: np.ndarray, depth: np.ndarray, max_dt: float
+) -> tuple[list[tuple[int, int]], list[str]]:
+    """Pair images with the measurements nearest in time, each of either at most once.
+
+    Args:
+        path: of the recording, for sentences. rgb, depth: (N,), (M,) seconds.
+        max_dt: largest gap [s].
+
+    Returns:
+        Pairs of indices in the images' order, and notes on gaps and on images without a partner.
+
+    Raises:
+        DataError: no image has a measurement that near: two clocks.
+    """
+    if not len(rgb) or not len(depth):
+        raise DataError(f"{path} holds {len(rgb)} images and {len(depth)} measurements of depth")
+    found = nearest_in_time(rgb, depth)
+    # A measurement belongs to the nearest of its images.
+    kept = found[found["gap"] <= max_dt].sort_values("gap").drop_duplicates("other").sort_index()
+    if kept.empty:
+        raise DataError(never_meet(path, found["gap"].min(), max_dt))
+    notes, largest = [], kept["gap"].max()
+    if largest > 0.001:
+        notes.append(f"image and depth are {1000 * largest:.0f} ms apart at most")
+    if missing := len(found) - len(kept):
+        notes.append(f"{missing} of {len(rgb)} images have no depth of their own and are left out")
+    return list(zip(kept.index.tolist(), kept["other"].tolist(), strict=True)), notes
+
+
+def never_meet(path: Path, gap: float, max_dt: float) -> str:
+    """Return the sentence for images and measurements of two clocks, at least `gap` seconds
+    apart."""
+    return (
+        f"{path}: the clocks of images and depth never meet, the nearest two are {gap:.6g} s "
+        f"apart, expected at most {max_dt:g} (--max-dt)"
+    )

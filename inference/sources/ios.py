@@ -1,0 +1,133 @@
+"""Captures of an iPhone's or iPad's LiDAR: Record3D's .r3d files and folders of Stray Scanner.
+
+Their depth has fewer pixels than the image; each is a measurement at its centre in the image.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import imageio.v3 as iio
+import numpy as np
+import pandas as pd
+
+from dataloaders.errors import DataError
+from inference.point_cloud import Intrinsics
+from inference.sources.calibration import pose_matrix
+from inference.sources.frames import Damage, Frame, Pending, Source, require
+from inference.sources.projection import spread
+from inference.sources.video import Film
+
+# From a camera with x right, y up, looking backwards (ARKit) to one with y down, looking forwards.
+_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+@dataclass
+class StrayFilm:
+    """The frames of a Stray Scanner folder, beginning anew with every walk."""
+
+    path: Path
+    intrinsics: Intrinsics
+    poses: dict[int, np.ndarray]
+    stamps: dict[int, float]
+    confidence: int
+
+    def __iter__(self) -> Iterator[Pending]:
+        for i, retrieve in enumerate(Film(self.path / "rgb.mp4")):
+            yield Pending(f"{i:06d}", partial(self._load, i, retrieve))
+
+    def _load(self, i: int, retrieve) -> Frame:
+        rgb = retrieve()
+        depth = _read_map(self.path / "depth", i) / np.float32(1000)
+        if self.confidence and (self.path / "confidence").is_dir():
+            sure = _read_map(self.path / "confidence", i)
+            if sure.shape != depth.shape:
+                raise DataError(f"its confidence is {sure.shape}, its depth {depth.shape}")
+            depth = np.where(sure >= self.confidence, depth, 0)
+        depth = spread(depth.astype(np.float32), rgb.shape[:2])
+        return Frame(rgb, depth, self.intrinsics, f"{i:06d}", self.stamps.get(i), self.poses.get(i))
+
+
+def open_stray(path: Path, *, confidence: int = 1) -> Source:
+    """Open a Stray Scanner folder: rgb.mp4, depth/ and confidence/ by number, camera_matrix.csv.
+
+    Args:
+        confidence: least confidence of a measurement, 0 to 2 of ARKit's.
+    """
+    matrix, odometry = path / "camera_matrix.csv", path / "odometry.csv"
+    if not matrix.is_file():
+        raise DataError(f"{matrix} does not exist, without which there is no camera")
+    intrinsics, poses, stamps = Intrinsics.parse(str(matrix)), {}, {}
+    if odometry.is_file():
+        with Damage(odometry):
+            table = pd.read_csv(odometry, skipinitialspace=True)
+            for row in table.itertuples():
+                pose = pose_matrix((row.x, row.y, row.z), (row.qx, row.qy, row.qz, row.qw))
+                poses[int(row.frame)], stamps[int(row.frame)] = pose, float(row.timestamp)
+    film = StrayFilm(path, intrinsics, poses, stamps, confidence)
+    return Source(path, film, len(Film(path / "rgb.mp4")))
+
+
+def _read_map(folder: Path, i: int) -> np.ndarray:
+    """Return the map of a number, .png or .npy."""
+    path = folder / f"{i:06d}.png"
+    if not path.is_file():
+        path = path.with_suffix(".npy")
+    if not path.is_file():
+        raise DataError(f"{folder} holds no {i:06d}.png or .npy")
+    with Damage(path):
+        return np.load(path) if path.suffix == ".npy" else iio.imread(path)
+
+
+def open_record3d(path: Path, *, confidence: int = 1) -> Source:
+    """Open a .r3d file of Record3D, or its unpacked folder.
+
+    It holds `metadata` (JSON) and, in `rgbd/`, by number the image (.jpg), the depth in metres
+    (.depth, float32) and its confidence (.conf, bytes), both compressed by LZFSE.
+
+    Args:
+        confidence: least confidence of a measurement, 0 to 2 of ARKit's.
+    """
+    with Damage(path, zipfile.BadZipFile):
+        # A folder is read through the same calls as the archive.
+        root = path if path.is_dir() else zipfile.Path(path)
+        facts = json.loads((root / "metadata").read_text(encoding="utf-8"))
+        matrix = np.array(facts["K"], np.float64).reshape(3, 3).T  # stored by columns
+        intrinsics = Intrinsics(*matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist())
+        names = [file.name for file in (root / "rgbd").iterdir() if file.name.endswith(".jpg")]
+        size, poses = (facts["dh"], facts["dw"]), facts.get("poses", [])
+        stamps = facts.get("frameTimestamps", [])
+    if not names:
+        raise DataError(f"{path} holds no images rgbd/*.jpg")
+    lzfse = require("liblzfse", f"{path}: LZFSE, which Record3D compresses depth with,")
+
+    def load(i: int) -> Frame:
+        rgb = _decode((root / "rgbd" / f"{i}.jpg").read_bytes())
+        depth = np.frombuffer(
+            lzfse.decompress((root / "rgbd" / f"{i}.depth").read_bytes()), "<f4"
+        ).reshape(size)
+        depth = np.nan_to_num(depth)
+        conf = root / "rgbd" / f"{i}.conf"
+        if confidence and conf.exists():
+            sure = np.frombuffer(lzfse.decompress(conf.read_bytes()), np.uint8).reshape(size)
+            depth = np.where(sure >= confidence, depth, 0)
+        pose = None
+        if i < len(poses):
+            pose = pose_matrix(poses[i][4:], poses[i][:4]) @ _FLIP
+        stamp = float(stamps[i]) if i < len(stamps) else None
+        depth = spread(depth, rgb.shape[:2])
+        return Frame(rgb, depth, intrinsics, f"{i:06d}", stamp, pose)
+
+    numbers = sorted(int(Path(name).stem) for name in names)
+    return Source(path, [Pending(f"{i:06d}", partial(load, i)) for i in numbers], len(numbers))
+
+
+def _decode(content: bytes) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError("its image is damaged")
+    return image[..., ::-1].copy()

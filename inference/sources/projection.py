@@ -1,0 +1,267 @@
+"""Points in space and depth of one camera to sparse depth in another camera's pixels.
+
+N points, H, W the image. Camera frames have x to the right, y down, z forward; pixel (0, 0) is the
+centre of the first one.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import cv2
+import numpy as np
+
+from dataloaders.errors import DataError
+from inference.point_cloud import Intrinsics
+
+# Points that are hidden lie farther than this beyond what is seen around them: fraction of depth.
+HIDDEN_RATIO = 0.2
+# Pixels around a point in which nearer ones are looked for, per pixel of the image's width.
+HIDDEN_RADIUS = 0.005
+# Fewer points of a scan than this fall into the image of a camera that looks elsewhere.
+LEAST_INSIDE = 0.001
+_NOTHING = 1e9  # metres, where nothing was measured
+_STEEPEST = 5.0  # the largest slope x / z for which distortion is looked up
+
+
+def _distort_opencv(xy: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tx ty]]]], ROS's plumb_bob and rational_polynomial"""
+    points = np.column_stack([xy, np.ones(len(xy))])
+    still = np.zeros(3)
+    return cv2.projectPoints(points, still, still, np.eye(3), coefficients)[0].reshape(-1, 2)
+
+
+def _distort_fisheye(xy: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """k1 k2 k3 k4 of the angle, OpenCV's fisheye and ROS's equidistant; then p1 p2 sx1 sy1"""
+    k, (p1, p2, sx, sy) = coefficients[:4], np.pad(coefficients[4:], (0, 8 - len(coefficients)))
+    r = np.linalg.norm(xy, axis=1, keepdims=True)
+    u, v = (xy * np.divide(np.arctan(r), r, out=np.ones_like(r), where=r > 1e-9)).T
+    r2 = u * u + v * v
+    radial = 1 + r2 * np.polyval(k[::-1], r2)
+    du = 2 * p1 * u * v + p2 * (r2 + 2 * u * u) + sx * r2
+    dv = 2 * p2 * u * v + p1 * (r2 + 2 * v * v) + sy * r2
+    return np.column_stack([u * radial + du, v * radial + dv])
+
+
+def _distort_fov(xy: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """w, the field of view of an ideal fisheye [rad]"""
+    r = np.linalg.norm(xy, axis=1, keepdims=True)
+    bent = np.arctan(2 * r * np.tan(coefficients[0] / 2)) / coefficients[0]
+    return xy * np.divide(bent, r, out=np.ones_like(r), where=r > 1e-9)
+
+
+# Model -> slopes (N, 2) of an undistorted ray, x / z and y / z, to those of the pixel it meets.
+DISTORTIONS = {"opencv": _distort_opencv, "fisheye": _distort_fisheye, "fov": _distort_fov}
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera with lens distortion.
+
+    intrinsics: in pixels. model, distortion: one of `DISTORTIONS` and its coefficients; none is a
+    pinhole. size: (H, W) that they are for, None where the calibration does not say.
+    """
+
+    intrinsics: Intrinsics
+    model: str = "opencv"
+    distortion: tuple[float, ...] = ()
+    size: tuple[int, int] | None = None
+
+    @property
+    def is_pinhole(self) -> bool:
+        return not any(self.distortion)
+
+    def pinhole(self) -> "Camera":
+        """Return this camera without distortion, as that of an undistorted image."""
+        return replace(self, distortion=())
+
+    def fitted(self, size: tuple[int, int]) -> "Camera":
+        """Return this camera for an image of `size` (H, W).
+
+        Raises:
+            DataError: it is the calibration of another size.
+        """
+        if self.size is not None and self.size != tuple(size):
+            raise DataError(
+                f"it is {size[1]}x{size[0]} and its calibration for {self.size[1]}x{self.size[0]}"
+            )
+        self.intrinsics.notes(size)  # raises where the principal point lies outside
+        return self
+
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        """Return columns and rows (N, 2) of points (N, 3) in the camera's frame; NaN for those
+        behind the camera, and for those so far aside that the distortion's polynomial turns back.
+        """
+        points = np.asarray(points, np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            xy = np.where(points[:, 2:] > 1e-6, points[:, :2] / points[:, 2:], np.nan)
+        if not self.is_pinhole:
+            xy[(xy * xy).sum(axis=1) > self._widest**2] = np.nan
+            seen = np.isfinite(xy[:, 0])
+            xy[seen] = DISTORTIONS[self.model](xy[seen], np.array(self.distortion))
+        c = self.intrinsics
+        return xy * (c.fx, c.fy) + (c.cx, c.cy)
+
+    @cached_property
+    def _widest(self) -> float:
+        """The slope up to which a ray farther aside meets a pixel farther out."""
+        slopes = np.linspace(0, _STEEPEST, 2001)
+        line = np.column_stack([slopes, np.zeros_like(slopes)])
+        bent = DISTORTIONS[self.model](line, np.array(self.distortion))[:, 0]
+        back = np.flatnonzero(np.diff(bent) <= 0)
+        return float(slopes[back[0]]) if back.size else _STEEPEST
+
+    def undistort(self, image: np.ndarray) -> np.ndarray:
+        """Return (H, W) or (H, W, 3) pixels as the camera without distortion would take them:
+        colours mixed, depth from the nearest pixel, and 0 where the image has none."""
+        if self.is_pinhole:
+            return image
+        mixing = cv2.INTER_LINEAR if image.ndim == 3 else cv2.INTER_NEAREST
+        return cv2.remap(image, *_undistortion(self, image.shape[:2]), mixing)
+
+
+@lru_cache(maxsize=4)
+def _undistortion(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the column and the row, (H, W) float32 each, that each undistorted pixel looks at."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float64)
+    c = camera.intrinsics
+    rays = np.stack([(columns - c.cx) / c.fx, (rows - c.cy) / c.fy, np.ones(size)], axis=-1)
+    found = camera.pixels(rays.reshape(-1, 3)).reshape(*size, 2)
+    found = np.nan_to_num(found, nan=-1e4).astype(np.float32)
+    return found[..., 0], found[..., 1]
+
+
+def splat(pixels: np.ndarray, z: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (H, W) float32 depth of points at columns and rows `pixels` (N, 2) and depth `z` (N,):
+    the nearest in a pixel hides the others, 0 where there is none."""
+    inside, cells = _cells(pixels, z, size)
+    z = z[inside]
+    order = np.argsort(-z, kind="stable")  # written last, the nearest stays
+    depth = np.zeros(size, np.float32)
+    depth.reshape(-1)[cells[order]] = z[order]
+    return depth
+
+
+def _cells(
+    pixels: np.ndarray, z: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mask (N,) of points in the image and the number of the pixel of each of them."""
+    with np.errstate(invalid="ignore"):
+        column, row = np.floor(np.nan_to_num(pixels, nan=-9.0) + 0.5).T
+        inside = (column >= 0) & (column < size[1]) & (row >= 0) & (row < size[0]) & (z > 0)
+    return inside, (row[inside] * size[1] + column[inside]).astype(np.int64)
+
+
+def hidden(depth: np.ndarray, radius: int | None = None, ratio: float = HIDDEN_RATIO) -> np.ndarray:
+    """Return which measurements are seen through a nearer surface, from a sensor beside the camera.
+
+    A surface stands before a measurement where some are nearer in two opposite quadrants around it,
+    such as above left and below right. The ground, nearer below alone, hides nothing, and neither
+    does an object what is seen beside it.
+
+    Args:
+        depth: (H, W) metres, 0 = no measurement.
+        radius: pixels to look to each side; None is `HIDDEN_RADIUS` of the width. 0 finds none.
+        ratio: nearer by this fraction of the measurement counts.
+
+    Returns:
+        (H, W) bool.
+    """
+    radius = round(HIDDEN_RADIUS * depth.shape[1]) if radius is None else radius
+    if radius < 1:
+        return np.zeros(depth.shape, bool)
+    near = np.where(depth > 0, depth, _NOTHING).astype(np.float32)
+    side = 2 * radius + 1
+
+    def nearest(rows: slice, columns: slice) -> np.ndarray:
+        quadrant = np.zeros((side, side), np.uint8)
+        quadrant[rows, columns] = 1
+        return cv2.erode(near, quadrant, borderType=cv2.BORDER_CONSTANT, borderValue=_NOTHING)
+
+    first, last = slice(radius + 1), slice(radius, None)
+    surface = np.minimum(
+        np.maximum(nearest(first, first), nearest(last, last)),
+        np.maximum(nearest(first, last), nearest(last, first)),
+    )
+    return (depth > 0) & (depth * (1 - ratio) > surface)
+
+
+def scan_depth(
+    points: np.ndarray,
+    extrinsics: np.ndarray,
+    camera: Camera,
+    size: tuple[int, int],
+    *,
+    radius: int | None = None,
+    ratio: float = HIDDEN_RATIO,
+) -> np.ndarray:
+    """Return (H, W) float32 metres of a scan in a camera's image, 0 = no measurement.
+
+    Args:
+        points: (N, 3) metres in the scanner's frame; points that are not finite are left out.
+        extrinsics: (4, 4) scanner to camera.
+        radius, ratio: what `hidden` removes.
+
+    Raises:
+        DataError: no points, or next to none of them before the camera and in its image.
+    """
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        raise DataError("its scan holds no points")
+    depth = _visible(points, extrinsics, camera, size)
+    if np.count_nonzero(depth) < max(1, min(LEAST_INSIDE * len(points), 50)):
+        backwards = _visible(points, np.linalg.inv(extrinsics), camera, size)
+        instead, found = np.count_nonzero(backwards), np.count_nonzero(depth)
+        hint = "is it another camera's scan, or are the extrinsics another's?"
+        if instead > 10 * max(found, 10):
+            hint = f"with the extrinsics turned round {instead} would: they go from scan to camera"
+        raise DataError(f"{found} of {len(points)} points of its scan fall into its image; {hint}")
+    return np.where(hidden(depth, radius, ratio), np.float32(0), depth)
+
+
+def _visible(
+    points: np.ndarray, extrinsics: np.ndarray, camera: Camera, size: tuple[int, int]
+) -> np.ndarray:
+    local = moved(points, extrinsics)
+    return splat(camera.pixels(local), local[:, 2], size)
+
+
+def moved(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
+    """Return points (N, 3) through a transform (4, 4), in float64."""
+    return points.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
+
+
+def register(
+    depth: np.ndarray,
+    of: Camera,
+    extrinsics: np.ndarray,
+    camera: Camera,
+    size: tuple[int, int],
+    **options: float | None,
+) -> np.ndarray:
+    """Return the depth (h, w) of one camera in the pixels of another, as `scan_depth` does.
+
+    Args:
+        of: camera of `depth`. extrinsics: (4, 4) from it to `camera`.
+    """
+    depth = of.undistort(depth)
+    rows, columns = np.nonzero(depth)
+    z, c = depth[rows, columns].astype(np.float64), of.intrinsics
+    points = np.column_stack([(columns - c.cx) / c.fx * z, (rows - c.cy) / c.fy * z, z])
+    return scan_depth(points, extrinsics, camera, size, **options)
+
+
+def spread(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return depth (h, w) of lower resolution as measurements in an image of `size` (H, W) that
+    shows the same: each in the pixel at its own pixel's centre.
+
+    Raises:
+        DataError: the two have another shape, so they do not show the same.
+    """
+    height, width = depth.shape
+    if abs(height / width - size[0] / size[1]) > 0.02 * size[0] / size[1]:
+        raise DataError(
+            f"its depth is {width}x{height} and its image {size[1]}x{size[0]}, of another shape"
+        )
+    rows, columns = np.nonzero(depth)
+    u, v = (columns + 0.5) * size[1] / width - 0.5, (rows + 0.5) * size[0] / height - 0.5
+    return splat(np.column_stack([u, v]), depth[rows, columns], size)

@@ -1,0 +1,238 @@
+"""Whole recordings: overlapped, bounded, resumed; and data sets made of them."""
+
+import time
+
+import cv2
+import h5py
+import imageio.v3 as iio
+import numpy as np
+import pandas as pd
+import pytest
+import recordings as made
+
+import predict
+from dataloaders import DataError
+from engine.errors import OptionError, RunError
+from inference.predictor import Prediction
+from inference.sources import open_source
+from inference.sources.frames import Frame, Pending, Source
+from inference.stream import Results, run_stream
+from tools import make_dataset
+
+TEXT = "518.86,518.86,325.58,253.74"
+SIZE = (24, 32)
+
+
+class Filled:
+    """A predictor in a moment: the mean of the measurements everywhere."""
+
+    model = None
+
+    def __init__(self, seconds: float = 0.0):
+        self.seconds, self.calls = seconds, 0
+
+    def describe(self) -> str:
+        return "filled"
+
+    def __call__(self, rgb, sparse_depth) -> Prediction:
+        self.calls += 1
+        time.sleep(self.seconds)
+        depth = np.full(sparse_depth.shape, sparse_depth[sparse_depth > 0].mean(), np.float32)
+        return Prediction(depth, depth, "none", depth.shape, 1, 1, 1, None, 0 * depth + 0.01)
+
+
+def recording(path, count=8, *, seconds=0.0, size=SIZE, read=None, pose=True) -> Source:
+    """Frames of depth 1, 2, 3 ... m."""
+
+    def load(i):
+        time.sleep(seconds)
+        if read is not None:
+            read.append(i)
+        depth = np.zeros(size, np.float32)
+        depth[::4, ::4] = i + 1
+        transform = np.eye(4)
+        transform[0, 3] = 10 * i
+        rgb = np.full((*size, 3), 40 + i, np.uint8)
+        camera = made.CAMERA if pose else None
+        return Frame(rgb, depth, camera, f"{i:03d}", i / 10, transform if pose else None)
+
+    pending = [Pending(f"{i:03d}", lambda i=i: load(i)) for i in range(count)]
+    return Source(path, pending, count)
+
+
+def test_results_are_those_of_the_frames_in_every_layout(tmp_path):
+    formats = ["png", "npy", "tum", "cloud"]
+    outcome = run_stream(recording(tmp_path / "r"), Filled(), Results(tmp_path / "out", formats))
+    assert (outcome.done, outcome.skipped, outcome.bad) == (8, 0, [])
+    for i in range(8):
+        name = f"{i:03d}"
+        assert (iio.imread(tmp_path / f"out/{name}_depth.png") == 1000 * (i + 1)).all()
+        assert (np.load(tmp_path / f"out/{name}_depth.npy") == i + 1).all()
+        assert (iio.imread(tmp_path / f"out/depth/{name}.png") == 5000 * (i + 1)).all()
+    listed = pd.read_csv(tmp_path / "out/depth.txt", sep=" ", comment="#", header=None)
+    assert listed[1].tolist() == [f"depth/{i:03d}.png" for i in range(8)]
+    plyfile = pytest.importorskip("plyfile", reason="requirements-sensors.txt is not installed")
+    vertex = plyfile.PlyData.read(tmp_path / "out/cloud.ply")["vertex"]
+    assert len(vertex) == 8 * 6 * 8  # every fourth row and column
+    assert set(np.rint(vertex["z"])) == set(range(1, 9))
+    x = vertex["x"].reshape(8, -1).mean(axis=1)  # each frame where its pose is
+    assert (np.abs(np.diff(x) - 10) < 1).all()
+    np.testing.assert_allclose(vertex["nz"], -1, atol=1e-5)
+
+
+def test_reading_network_and_writing_overlap(tmp_path):
+    source, predictor = recording(tmp_path / "r", 12, seconds=0.1), Filled(0.1)
+    results = Results(tmp_path / "out", ["npy"])
+    write = results.write
+    results.write = lambda *args: (time.sleep(0.1), write(*args))
+    outcome = run_stream(source, predictor, results)
+    assert outcome.network == pytest.approx(1.2, rel=0.6)
+    assert outcome.seconds < 0.75 * 3 * 1.2  # one after another it would be 3.6
+    assert "12 frames in" in str(outcome) and "the network alone" in str(outcome)
+
+
+def test_only_a_few_frames_are_read_ahead_of_the_network(tmp_path):
+    read, most = [], []
+
+    class Slow(Filled):
+        def __call__(self, *args):
+            time.sleep(0.02)
+            most.append(len(read) - self.calls)
+            return super().__call__(*args)
+
+    results = Results(tmp_path / "out", ["npy"])
+    run_stream(recording(tmp_path / "r", 30, read=read), Slow(), results)
+    assert len(read) == 30 and max(most) <= 5
+
+
+def test_a_stream_that_was_interrupted_reads_and_writes_the_rest_alone(tmp_path):
+    class Interrupted(Filled):
+        def __call__(self, *args):
+            if self.calls == 5:
+                raise KeyboardInterrupt
+            return super().__call__(*args)
+
+    first = Results(tmp_path / "out", ["png", "tum"])
+    with pytest.raises(KeyboardInterrupt):
+        run_stream(recording(tmp_path / "r"), Interrupted(), first)
+    there = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert 1 <= len(there) <= 5
+    (tmp_path / "out/depth/001.png").unlink()  # half of a frame's results is none
+    kept = (tmp_path / "out/000_depth.png").stat().st_mtime_ns
+    read, predictor = [], Filled()
+    source = recording(tmp_path / "r", read=read)
+    outcome = run_stream(source, predictor, Results(tmp_path / "out", ["png", "tum"]))
+    assert outcome.skipped == len(there) - 1 and outcome.done == 9 - len(there) == len(read)
+    assert 1 in read and 0 not in read
+    assert (tmp_path / "out/000_depth.png").stat().st_mtime_ns == kept
+    assert len((tmp_path / "out/depth.txt").read_text().splitlines()) == 9
+    again = run_stream(source, predictor, Results(tmp_path / "out", ["png", "tum"]))
+    assert (again.done, again.skipped) == (0, 8)
+
+
+def test_bad_frames_are_said_and_counted_and_the_rest_is_written(tmp_path):
+    source, said = recording(tmp_path / "r"), []
+    good = source.pending[3].load
+
+    def empty():
+        frame = good()
+        frame.sparse_depth[:] = 0
+        return frame
+
+    source.pending[3] = Pending("003", empty)
+
+    class Picky(Filled):
+        def __call__(self, rgb, sparse_depth):
+            if sparse_depth.max() == 6:
+                raise DataError("six is refused")
+            return super().__call__(rgb, sparse_depth)
+
+    results = Results(tmp_path / "out", ["npy"])
+    outcome = run_stream(source, Picky(), results, sentence=str, say=said.append)
+    assert outcome.done == 6 and len(outcome.bad) == len(said) == 2
+    assert "r, frame 003: no measurement falls into its image" in said[0]
+    assert "r, frame 005: six is refused" in said[1]
+    assert not (tmp_path / "out/003_depth.npy").exists()
+    assert "2 left out, as said above" in str(outcome)
+
+
+def test_a_video_shows_image_and_depth_side_by_side(tmp_path):
+    pytest.importorskip("imageio_ffmpeg", reason="requirements-sensors.txt is not installed")
+    source = recording(tmp_path / "r", size=(48, 64))
+    run_stream(source, Filled(), Results(tmp_path / "out", ["video"]))
+    capture = cv2.VideoCapture(str(tmp_path / "out/side_by_side_000.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 8
+    picture = capture.read()[1]
+    assert picture.shape == (48, 128, 3)
+    assert np.abs(picture[:, :60].astype(int) - 40).max() < 12
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="one of png, npy, tum, video, cloud, got 'ply'"):
+        Results(tmp_path / "out", ["ply"])
+    with pytest.raises(DataError, match=r"is the recording; choose another --out"):
+        Results(tmp_path, ["png"], [tmp_path])
+    source = recording(tmp_path / "r", pose=False)
+    with pytest.raises(DataError, match="frame 000 has no intrinsics"):
+        run_stream(source, Filled(), Results(tmp_path / "out", ["cloud"]))
+
+
+@pytest.fixture
+def filled(monkeypatch):
+    predictor = Filled()
+    monkeypatch.setattr(predict.Predictor, "from_checkpoint", lambda *a, **k: predictor)
+    monkeypatch.setattr(predict, "packed_weights", lambda model: pytest.MonkeyPatch().context())
+    return predictor
+
+
+def test_predict_runs_a_recording_and_ends_with_2_after_bad_frames(tmp_path, filled, capsys):
+    folder = made.write_tum(tmp_path / "rgbd")
+    flags = ["--from", "tum", str(folder), "--resume", "a", "--out", str(tmp_path / "out")]
+    flags += ["--intrinsics", TEXT, "--write", "tum", "npy"]
+    predict.main(flags)
+    assert "3 frames in" in capsys.readouterr().out
+    assert len((tmp_path / "out/depth.txt").read_text().splitlines()) == 4
+    predict.main(flags)
+    assert filled.calls == 3
+    assert "3 were there already" in capsys.readouterr().out
+    sorted((folder / "rgb").iterdir())[0].write_bytes(b"")
+    with pytest.raises(RunError, match="1 frame left out, as said above"):
+        predict.main([*flags[:-2], "--out", str(tmp_path / "other")])
+    assert len(list((tmp_path / "other").glob("*.png"))) == 2
+    for wrong, match in (
+        (["--from", "lidar", str(folder)], "a recording is one of"),
+        (["--from", "tum", str(folder), "--sample-from", "a"], "goes with --rgb"),
+        (["--from", "tum", str(folder), "--camera", "3"], "--camera is no option of tum"),
+        ([], "give --rgb and its measurements, or a recording"),
+    ):
+        with pytest.raises(OptionError, match=match):
+            predict.main(wrong)
+
+
+def test_a_recording_becomes_a_data_set_with_its_last_frames_held_out(tmp_path, capsys):
+    folder = made.write_tum(tmp_path / "desk", frames=4)
+    root = tmp_path / "mine"
+    flags = ["--from", "tum", str(folder), "--out", str(root), "--intrinsics", TEXT]
+    flags += ["--holdout", "0.25"]
+    images = sorted((folder / "rgb").iterdir())
+    content = images[2].read_bytes()
+    images[2].write_bytes(b"")
+    assert make_dataset.main(flags) == 0  # the census finds nothing
+    said = capsys.readouterr().out
+    assert f"left out: {folder}, frame {images[2].stem}: " in said and "findings: none" in said
+    images[2].write_bytes(content)
+    assert make_dataset.main(flags) == 1  # the same image thrice: the census finds its copies
+    train = sorted(p.stem for p in (root / "train/desk").iterdir())
+    val = sorted(p.stem for p in (root / "val/desk").iterdir())
+    assert train + val == [path.stem for path in images] and len(val) == 1
+    with h5py.File(root / "val/desk" / f"{val[0]}.h5") as file:
+        assert file["rgb"].shape == (3, 480, 640) and file["rgb"].dtype == np.uint8
+        np.testing.assert_allclose(file["depth"][:], made.sparse(), atol=1e-3)
+
+
+def test_a_recording_without_a_good_frame_makes_no_data_set(tmp_path):
+    folder = made.write_tum(tmp_path / "desk", frames=1)
+    next((folder / "depth").iterdir()).write_bytes(b"")
+    source = open_source("tum", folder, intrinsics=TEXT)
+    with pytest.raises(DataError, match=r"holds no frame that can be used: .*desk, frame"):
+        make_dataset.convert(source, tmp_path / "mine", "desk", 0.1)
