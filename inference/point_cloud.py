@@ -23,6 +23,8 @@ FLYING = ("drop", "snap", "keep")
 STEEPEST = 12.0
 # Pixels to either side within which a surface's depth is looked up.
 REACH = 2
+# Times the slope beside it that a slope between two surfaces has at least.
+BREAK = 3.0
 # An expected error beyond this fraction of the depth marks a steep pixel as in doubt.
 DOUBT = 0.02
 
@@ -109,9 +111,11 @@ def flying_pixels(
     """Return which pixels lie in mid-air, on the slope that a regression lays between surfaces.
 
     Such a pixel has, along a row, a column or a diagonal, something nearer on one side and
-    something farther on the other, both by more than any surface at `STEEPEST` degrees to the
+    something farther on the other, both by more than a surface at `STEEPEST` degrees to the
     pixel's ray: n pixels at depth z are n z / f wide. Where the network expects an error beyond
-    `DOUBT` of the depth, twice that step on one side is enough.
+    `DOUBT` of the depth, twice that step on one side is enough. A road seen at a lower angle is as
+    steep, but all along: the slope of inverse depth, constant on a plane, must be `BREAK` times
+    that a few pixels before or behind.
 
     Args:
         depth: (H, W) metres, 0 = none. error: (H, W) metres that the network expects, or None.
@@ -119,34 +123,33 @@ def flying_pixels(
     Returns:
         (H, W) bool.
     """
-    known = depth > 0
-    width = depth / np.float32((intrinsics.fx + intrinsics.fy) / 2)
-    limit = width / np.float32(np.tan(np.radians(STEEPEST)))
+    known, far = depth > 0, 2 * REACH + 1
+    focal = np.float32((intrinsics.fx + intrinsics.fy) / 2)
+    limit = depth / (focal * np.float32(np.tan(np.radians(STEEPEST))))
+    doubt = np.zeros(depth.shape, bool) if error is None else error > DOUBT * depth
+    margin = far + REACH
+    depth = np.where(known, depth, np.nan).astype(np.float32)
+    padded = np.pad(depth, margin, constant_values=np.nan)
     found = np.zeros(depth.shape, bool)
-    padded = np.pad(np.where(known, depth, np.nan).astype(np.float32), REACH, mode="edge")
 
-    def shifted(rows: int, columns: int) -> np.ndarray:
-        top, left = REACH + rows, REACH + columns
+    def at(steps: int) -> np.ndarray:
+        """Depth that many steps along the direction."""
+        top, left = margin + steps * rows, margin + steps * columns
         return padded[top : top + depth.shape[0], left : left + depth.shape[1]]
+
+    def slope(middle: int, n: int) -> np.ndarray:
+        return np.abs(1 / at(middle + n) - 1 / at(middle - n))
 
     with np.errstate(invalid="ignore"):
         for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
-            length = np.float32(np.hypot(rows, columns))
             for n in range(1, REACH + 1):
-                before = shifted(-n * rows, -n * columns) - depth
-                after = depth - shifted(n * rows, n * columns)
-                least = np.minimum(np.abs(before), np.abs(after))
-                found |= (before * after > 0) & (least > n * length * limit)
-        if error is not None:
-            doubt = error > DOUBT * depth
-            found |= doubt & (_jump(depth) > 2 * limit)
-    return found & known
-
-
-def _jump(depth: np.ndarray) -> np.ndarray:
-    """Return the largest step [m] from each pixel to one of its eight neighbours."""
-    square, depth = np.ones((3, 3), np.uint8), depth.astype(np.float32)
-    return np.maximum(cv2.dilate(depth, square) - depth, depth - cv2.erode(depth, square))
+                before, after = at(-n) - depth, depth - at(n)
+                step = np.float32(n * np.hypot(rows, columns)) * limit
+                low, high = np.abs(before), np.abs(after)
+                steep = (before * after > 0) & (np.minimum(low, high) > step)
+                steep |= doubt & (np.maximum(low, high) > 2 * step)
+                found |= steep & (slope(0, n) > BREAK * np.fmin(slope(-far, n), slope(far, n)))
+    return found
 
 
 def without_flying_pixels(

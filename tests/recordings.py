@@ -83,9 +83,10 @@ def write_tum(folder: Path, frames: int = 3, late: float = 0.004, size=SIZE) -> 
         (folder / name).mkdir(parents=True)
     lists = {"rgb": ["# color images"], "depth": ["# depth maps"], "groundtruth": ["# poses"]}
     for i in range(frames):
-        stamp = 1305031102.1 + i / 30
+        stamp, marked = 1305031102.1 + i / 30, room()[0].copy()
+        marked[0, 0] = i  # so that no two frames are the same
         for name, image, time in (
-            ("rgb", room()[0], stamp),
+            ("rgb", marked, stamp),
             ("depth", np.rint(sparse() * 5000).astype(np.uint16), stamp + late),
         ):
             iio.imwrite(folder / name / f"{time:.6f}.png", image[: size[0], : size[1]])
@@ -225,9 +226,13 @@ def write_bag(
     """A bag of `form` ros1, sqlite or mcap; depth is an aligned image or a scan at a third of the
     images' rate. Frame `empty` has a scan without points."""
     from rosbags import rosbag1, rosbag2
-    from rosbags.typesys import Stores, get_typestore
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+    tf_type = "tf2_msgs/msg/TFMessage"
     store = get_typestore(Stores.ROS1_NOETIC if form == "ros1" else Stores.ROS2_HUMBLE)
+    if form == "ros1":
+        definition = "geometry_msgs/TransformStamped[] transforms"
+        store.register(get_types_from_msg(definition, tf_type))
     types = store.types
 
     def header(stamp: float, frame: str):
@@ -270,7 +275,7 @@ def write_bag(
         )
         stamped = types["geometry_msgs/msg/TransformStamped"]
         transform = types["geometry_msgs/msg/Transform"]
-        return types["tf2_msgs/msg/TFMessage"](
+        return types[tf_type](
             [stamped(header(stamp, a), b, transform(vector(*map(float, t)), turn(*map(float, q))))
              for a, b, t, q in parts]
         )  # fmt: skip

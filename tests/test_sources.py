@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import runpy
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import imageio.v3 as iio
@@ -42,7 +45,7 @@ def test_tum_folders_are_paired_by_time_and_have_poses(tmp_path):
     frames = frames_of("tum", folder, intrinsics=TEXT)
     assert len(frames) == 3
     for i, frame in enumerate(frames):
-        check(frame)
+        check(frame, rgb=1e-3)
         assert frame.time_stamp == pytest.approx(1305031102.1 + i / 30, abs=1e-5)
         np.testing.assert_allclose(frame.pose[:3, 3], [i, 0, 0.5])
 
@@ -78,7 +81,7 @@ def write_cloud(path):
         import laspy
 
         las = laspy.create()
-        las.header.scales = [1e-4] * 3
+        las.change_scaling(scales=[1e-5] * 3)
         las.xyz = cloud
         las.write(path)
     elif path.suffix == ".npy":
@@ -281,6 +284,44 @@ def test_bags_are_read_without_ros(form, depth, tmp_path):
         check(frame)
 
 
+def test_the_ros_node_completes_the_images_of_a_bag_without_ros(tmp_path):
+    pytest.importorskip("rosbags", reason="requirements-sensors.txt is not installed")
+    from rosbags.highlevel import AnyReader
+
+    path = Path(__file__).resolve().parent.parent / "examples" / "ros2_node.py"
+    node = runpy.run_path(str(path))
+    seen = []
+
+    def predictor(rgb, sparse_depth):
+        seen.append(sparse_depth)
+        return SimpleNamespace(depth=sparse_depth + 1)
+
+    completion = node["Completion"](predictor, max_dt=0.02)
+    done, refusals = 0, []
+    bag = made.write_bag(tmp_path / "bag", "mcap", depth="scan", late=-0.003)
+    with AnyReader([bag]) as reader:
+        takes = {
+            "/tf_static": completion.on_transforms,
+            "/camera/color/camera_info": completion.on_camera_info,
+            "/lidar_points": completion.on_depth,
+        }
+        for connection, _, raw in reader.messages():
+            message = reader.deserialize(raw, connection.msgtype)
+            if connection.topic in takes:
+                takes[connection.topic](message)
+                continue
+            try:
+                np.testing.assert_array_equal(completion.on_image(message), seen[-1] + 1)
+                done += 1
+            except DataError as error:
+                refusals.append(str(error))
+    # A scan comes with every third of the four images.
+    assert done == 2 and len(refusals) == 2 and "s apart, expected 0.02" in refusals[0]
+    for sparse_depth in seen:
+        np.testing.assert_array_equal(sparse_depth > 0, made.sparse() > 0)
+        np.testing.assert_allclose(sparse_depth, made.sparse(), atol=1e-3)
+
+
 def test_ios_captures_are_read(tmp_path):
     pytest.importorskip("imageio_ffmpeg", reason="requirements-sensors.txt is not installed")
     captures = {"stray": made.write_stray(tmp_path / "stray")}
@@ -367,7 +408,7 @@ def test_scans_of_another_camera_and_empty_scans_name_the_frame(tmp_path):
     file.write_bytes(b"")
     refused(r"frame 000000: .*000000\.bin holds no points", "kitti", folder)
     file.write_bytes(b"12345")
-    refused(r"frame 000000: .*has 5 bytes, expected 4 floats each", "kitti", folder)
+    refused(r"frame 000000: .*has 5 bytes, expected 4 floats a point", "kitti", folder)
     write_cloud(tmp_path / "a.npy")
     iio.imwrite(tmp_path / "a.png", made.room()[0])
     (tmp_path / "T.txt").write_text(made.text(np.linalg.inv(SCAN_TO_CAMERA)))
@@ -379,7 +420,7 @@ def test_a_stream_goes_on_after_frames_that_are_bad_and_counts_them(tmp_path):
     folder = made.write_tum(tmp_path / "a", frames=6)
     images, maps = (sorted((folder / name).iterdir()) for name in ("rgb", "depth"))
     iio.imwrite(images[1], made.room()[0][:240, :320])
-    iio.imwrite(maps[1], np.ones((240, 320), np.uint16))
+    iio.imwrite(maps[1], np.full((240, 320), 9999, np.uint16))
     maps[2].write_bytes(b"")
     iio.imwrite(maps[3], np.zeros(SIZE, np.uint16))
     images[4].unlink()

@@ -97,7 +97,8 @@ class Camera:
         if not self.is_pinhole:
             xy[(xy * xy).sum(axis=1) > self._widest**2] = np.nan
             seen = np.isfinite(xy[:, 0])
-            xy[seen] = DISTORTIONS[self.model](xy[seen], np.array(self.distortion))
+            if seen.any():
+                xy[seen] = DISTORTIONS[self.model](xy[seen], np.array(self.distortion))
         c = self.intrinsics
         return xy * (c.fx, c.fy) + (c.cx, c.cy)
 

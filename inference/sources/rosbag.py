@@ -48,18 +48,35 @@ FIELD_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8:
 
 
 @dataclass
-class Topics:
-    """What is read of a bag, and the calibration that belongs to it.
+class Rig:
+    """How an image and a measurement of depth, both messages of ROS, make a frame.
 
     camera: of the image; depth_camera: of a depth image, None for scans. extrinsics: (4, 4) depth
-    sensor to camera.
+    sensor to camera. depth_scale: metres = value / scale of 16-bit depth. radius: see `hidden`.
     """
 
-    rgb: str
-    depth: str
     camera: Camera
     depth_camera: Camera | None
     extrinsics: np.ndarray
+    depth_scale: float = 1000
+    radius: int | None = None
+
+    def frame(self, image: object, measured: object) -> Frame:
+        """Return the frame of an Image or CompressedImage, and a depth image or PointCloud2."""
+        rgb, stamp = decode_rgb(image), stamp_of(image)
+        size, options = rgb.shape[:2], {"radius": self.radius}
+        camera = self.camera.fitted(size)
+        straight = camera.pinhole()
+        if self.depth_camera is None:
+            depth = scan_depth(decode_cloud(measured), self.extrinsics, straight, size, **options)
+        else:
+            depth = decode_depth(measured, self.depth_scale)
+            own = self.depth_camera.fitted(depth.shape)
+            if own == camera and np.allclose(self.extrinsics, np.eye(4)):
+                depth = camera.undistort(depth)
+            else:
+                depth = register(depth, own, self.extrinsics, straight, size, **options)
+        return Frame(camera.undistort(rgb), depth, camera.intrinsics, f"{stamp:.6f}", stamp)
 
 
 def open_rosbag(
@@ -82,7 +99,7 @@ def open_rosbag(
         depth_scale: metres = value / scale of 16-bit depth images.
         hidden_radius: see `projection.hidden`.
     """
-    bag = Bag(path, max_dt, depth_scale, hidden_radius)
+    bag = Bag(path, max_dt)
     with bag.damage(), bag.opened() as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
         rgb = _chosen(path, reader, rgb_topic, is_depth=False)
@@ -101,17 +118,17 @@ def open_rosbag(
         if transform is None:
             frame = frame or _first_message(reader, rgb).header.frame_id
             transform = static_transform(path, _static(reader), depth_frame, frame)
-    bag.topics = Topics(rgb, depth, camera, depth_camera, transform)
+    bag.rgb, bag.depth = rgb, depth
+    bag.rig = Rig(camera, depth_camera, transform, depth_scale, hidden_radius)
     return Source(path, bag, counts[rgb], bag.notes)
 
 
 class Bag:
     """The frames of a bag in its own order, beginning anew with every walk."""
 
-    def __init__(self, path: Path, max_dt: float, depth_scale: float, radius: int | None):
-        self.path, self.max_dt, self.depth_scale, self.radius = path, max_dt, depth_scale, radius
-        self.topics: Topics | None = None
-        self.notes: list[str] = []
+    def __init__(self, path: Path, max_dt: float):
+        self.path, self.max_dt, self.notes = path, max_dt, []
+        self.rgb = self.depth = self.rig = None  # topics and calibration, once they are known
 
     def opened(self):
         """Return `rosbags`' reader of the bag, for a `with` block."""
@@ -148,8 +165,7 @@ class Bag:
                 missing += 1
                 return None
             paired += 1
-            name = f"{image[0]:.6f}"
-            return Pending(name, partial(self._load, name, image, scan[1]))
+            return Pending(f"{image[0]:.6f}", partial(self.rig.frame, image[1], scan[1]))
 
         for is_image, stamp, message in self._messages():
             (images if is_image else scans).append((stamp, message))
@@ -168,32 +184,16 @@ class Bag:
 
     def _messages(self) -> Iterator[tuple[bool, float, object]]:
         """Yield whether a message is an image, its stamp [s], and itself."""
-        wanted, read = (self.topics.rgb, self.topics.depth), 0
+        wanted, read = (self.rgb, self.depth), 0
         try:
             with self.damage(), self.opened() as reader:
                 connections = [c for c in reader.connections if c.topic in wanted]
                 for connection, _, raw in reader.messages(connections=connections):
                     message = reader.deserialize(raw, connection.msgtype)
                     read += 1
-                    yield connection.topic == self.topics.rgb, stamp_of(message), message
+                    yield connection.topic == self.rgb, stamp_of(message), message
         except DataError as error:
             raise DataError(f"{error}; it breaks off after {read} messages") from error
-
-    def _load(self, name: str, image: tuple[float, object], measured: object) -> Frame:
-        topics, rgb = self.topics, decode_rgb(image[1])
-        size, options = rgb.shape[:2], {"radius": self.radius}
-        camera = topics.camera.fitted(size)
-        if topics.depth_camera is None:
-            points = decode_cloud(measured)
-            depth = scan_depth(points, topics.extrinsics, camera.pinhole(), size, **options)
-        else:
-            depth = decode_depth(measured, self.depth_scale)
-            own = topics.depth_camera.fitted(depth.shape)
-            if own == camera and np.allclose(topics.extrinsics, np.eye(4)):
-                depth = camera.undistort(depth)
-            else:
-                depth = register(depth, own, topics.extrinsics, camera.pinhole(), size, **options)
-        return Frame(camera.undistort(rgb), depth, camera.intrinsics, name, image[0])
 
 
 def _chosen(path: Path, reader, topic: str | None, *, is_depth: bool) -> str:
@@ -239,11 +239,16 @@ def _camera(
             f"{path} has no calibration of {topic} ({parents[0]}/camera_info): give --intrinsics"
         )
     message = _first_message(reader, wanted)
-    values = {"".join(n.split("_")).lower(): v for n, v in vars(message).items()}
-    if "rect" in topic.rsplit("/", 1)[-1]:  # the image is undistorted, and P its matrix
+    return camera_of_info(message, "rect" in topic.rsplit("/", 1)[-1]), message.header.frame_id
+
+
+def camera_of_info(message, rectified: bool = False) -> Camera:
+    """Return the camera of a CameraInfo; that of a rectified image is its P, undistorted."""
+    names = ("k", "d", "p", "distortion_model", "width", "height")  # ROS 1 has K, D and P
+    values = {n: getattr(message, n, getattr(message, n.upper(), None)) for n in names}
+    if rectified:
         values |= {"k": np.reshape(values["p"], (3, 4))[:, :3], "d": ()}
-    values = {name: values[name] for name in ("k", "d", "distortionmodel", "width", "height")}
-    return camera_of(values), message.header.frame_id
+    return camera_of(values)
 
 
 def _first_message(reader, topic: str):
@@ -260,10 +265,17 @@ def _static(reader) -> dict[tuple[str, str], np.ndarray]:
         c for c in reader.connections if c.topic == "/tf_static" and c.msgtype in TF_TYPES
     ]
     for connection, _, raw in reader.messages(connections=connections) if connections else ():
-        for item in reader.deserialize(raw, connection.msgtype).transforms:
-            t, q = item.transform.translation, item.transform.rotation
-            names = item.header.frame_id.lstrip("/"), item.child_frame_id.lstrip("/")
-            found[names] = pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+        found |= transforms_of(reader.deserialize(raw, connection.msgtype))
+    return found
+
+
+def transforms_of(message) -> dict[tuple[str, str], np.ndarray]:
+    """Return (parent, child) -> (4, 4) child to parent, of a TFMessage."""
+    found = {}
+    for item in message.transforms:
+        t, q = item.transform.translation, item.transform.rotation
+        names = item.header.frame_id.lstrip("/"), item.child_frame_id.lstrip("/")
+        found[names] = pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
     return found
 
 
