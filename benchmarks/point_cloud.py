@@ -5,8 +5,8 @@
 Sample rooms have exact geometry. Their true surfaces are those that the camera sees and those that
 four cameras 25 cm beside it see. A point farther than 5 cm from all of them is in mid-air. A depth
 edge is where two neighbouring pixels differ by more than 5 % of the nearer one; it is found where
-the other map has an edge at most one pixel away. Normals are compared where both have one and the
-true surface has no edge near.
+the other map has an edge at most one pixel away; what was dropped takes the nearest pixel's depth
+for that. Normals are compared where both have one and the true surface has no edge near.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from engine.cli import run_script
@@ -75,7 +76,8 @@ def scores(depth: np.ndarray, true: np.ndarray, tree: cKDTree, normals: np.ndarr
     """Return the measures of one depth map (H, W), 0 = dropped, by name."""
     points, _ = back_project(depth, CAMERA)
     distance, _ = tree.query(points, distance_upper_bound=IN_AIR, workers=1)
-    own, ideal = edges(depth), edges(true)
+    nearest = distance_transform_edt(depth <= 0, return_distances=False, return_indices=True)
+    own, ideal = edges(depth[tuple(nearest)]), edges(true)
     near = [cv2.dilate(e.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for e in (own, ideal)]
     mine = normals_of(depth, CAMERA)
     flat = (mine != 0).any(axis=-1) & (normals != 0).any(axis=-1) & ~near[1]

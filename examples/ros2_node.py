@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataloaders import DataError
 from inference.predictor import Predictor
-from inference.sources.rosbag import (
+from inference.sources.ros_messages import (
     Rig,
     camera_of_info,
     stamp_of,

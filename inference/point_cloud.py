@@ -20,13 +20,13 @@ VERTEX = np.dtype(
 )
 FLYING = ("drop", "snap", "keep")
 # A surface is steep where it makes less than this angle with the ray to it [degrees].
-STEEPEST = 12.0
+STEEPEST = 4.5
 # Pixels to either side within which a surface's depth is looked up.
 REACH = 2
 # Times the slope beside it that a slope between two surfaces has at least.
 BREAK = 3.0
-# An expected error beyond this fraction of the depth marks a steep pixel as in doubt.
-DOUBT = 0.02
+# An expected error beyond this fraction of the depth leaves a pixel in doubt.
+DOUBT = 0.04
 
 # Distance of the principal point from the image's middle, in image sizes, that is usual.
 _USUAL_OFFSET = 0.15
@@ -112,10 +112,9 @@ def flying_pixels(
 
     Such a pixel has, along a row, a column or a diagonal, something nearer on one side and
     something farther on the other, both by more than a surface at `STEEPEST` degrees to the
-    pixel's ray: n pixels at depth z are n z / f wide. Where the network expects an error beyond
-    `DOUBT` of the depth, twice that step on one side is enough. A road seen at a lower angle is as
-    steep, but all along: the slope of inverse depth, constant on a plane, must be `BREAK` times
-    that a few pixels before or behind.
+    pixel's ray: n pixels at depth z are n z / f wide. A road seen at a lower angle is as steep, but
+    all along: the slope of inverse depth, constant on a plane, must be `BREAK` times that a few
+    pixels before or behind. Pixels whose expected error is beyond `DOUBT` of the depth count too.
 
     Args:
         depth: (H, W) metres, 0 = none. error: (H, W) metres that the network expects, or None.
@@ -124,13 +123,12 @@ def flying_pixels(
         (H, W) bool.
     """
     known, far = depth > 0, 2 * REACH + 1
+    found = np.zeros(depth.shape, bool) if error is None else known & (error > DOUBT * depth)
     focal = np.float32((intrinsics.fx + intrinsics.fy) / 2)
     limit = depth / (focal * np.float32(np.tan(np.radians(STEEPEST))))
-    doubt = np.zeros(depth.shape, bool) if error is None else error > DOUBT * depth
     margin = far + REACH
     depth = np.where(known, depth, np.nan).astype(np.float32)
     padded = np.pad(depth, margin, constant_values=np.nan)
-    found = np.zeros(depth.shape, bool)
 
     def at(steps: int) -> np.ndarray:
         """Depth that many steps along the direction."""
@@ -145,9 +143,7 @@ def flying_pixels(
             for n in range(1, REACH + 1):
                 before, after = at(-n) - depth, depth - at(n)
                 step = np.float32(n * np.hypot(rows, columns)) * limit
-                low, high = np.abs(before), np.abs(after)
-                steep = (before * after > 0) & (np.minimum(low, high) > step)
-                steep |= doubt & (np.maximum(low, high) > 2 * step)
+                steep = (before * after > 0) & (np.minimum(abs(before), abs(after)) > step)
                 found |= steep & (slope(0, n) > BREAK * np.fmin(slope(-far, n), slope(far, n)))
     return found
 

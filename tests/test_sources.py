@@ -452,9 +452,20 @@ def test_kinds_and_options_that_do_not_exist_are_refused(tmp_path):
         refused("nothing does not exist", kind, tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("kind", ["tum", "kitti", "colmap", "stray", "record3d", "rosbag"])
-def test_a_folder_of_something_else_is_refused(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    {
+        "tum": r"rgb\.txt does not exist",
+        "kitti": "holds no folder of KITTI: expected image_02/",
+        "colmap": "holds no COLMAP model",
+        "stray": r"camera_matrix\.csv does not exist",
+        "record3d": "freiburg1/metadata: No such file",
+        "rosbag": "freiburg1",
+        "video": "has the stem of one in",
+    }.items(),
+)
+def test_a_folder_of_something_else_is_refused(kind, sentence, tmp_path):
     if kind == "rosbag":
         pytest.importorskip("rosbags", reason="requirements-sensors.txt is not installed")
     (tmp_path / "freiburg1").mkdir()
-    refused("", kind, tmp_path / "freiburg1")
+    refused(sentence, kind, tmp_path / "freiburg1")

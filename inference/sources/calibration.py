@@ -13,7 +13,7 @@ import numpy as np
 
 from dataloaders.errors import DataError
 from inference.point_cloud import Intrinsics
-from inference.sources.frames import Damage, require
+from inference.sources.frames import damage, require
 from inference.sources.projection import Camera
 
 # What tools call the same thing, in small letters without underscores.
@@ -82,7 +82,7 @@ def read_extrinsics(path: Path) -> np.ndarray:
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
         values = _tree(path)
     else:
-        with Damage(path):
+        with damage(path):
             text = path.read_text(encoding="utf-8-sig")
         values = kitti_table(text) if ":" in text else {"matrix": text.replace(",", " ").split()}
     transform = transform_of(values)
@@ -142,7 +142,7 @@ def kitti_table(text: str) -> dict[str, list[str]]:
 
 def _tree(path: Path) -> dict:
     """Return the mapping in a YAML or JSON file, OpenCV's dialect included."""
-    with Damage(path):
+    with damage(path):
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
             values = json.loads(text)

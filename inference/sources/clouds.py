@@ -15,7 +15,7 @@ import pandas as pd
 from dataloaders.errors import DataError
 from inference.image_files import RGB_SUFFIXES, read_rgb
 from inference.sources.calibration import read_camera, read_extrinsics
-from inference.sources.frames import Damage, Frame, Pending, Source, require
+from inference.sources.frames import Frame, Pending, Source, damage, require
 from inference.sources.projection import Camera, scan_depth
 
 
@@ -88,7 +88,7 @@ def read_cloud(path: Path) -> np.ndarray:
         raise DataError(f"{path} is not a cloud this reads: {', '.join(_READERS)}")
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    with Damage(path):
+    with damage(path):
         points = _READERS[path.suffix.lower()](path)
     if not len(points):
         raise DataError(f"{path} holds no points")
@@ -125,7 +125,7 @@ def _read_text(path: Path) -> np.ndarray:
 
 def _read_ply(path: Path) -> np.ndarray:
     plyfile = require("plyfile", f"{path}: reading PLY")
-    with Damage(path, plyfile.PlyParseError):
+    with damage(path, plyfile.PlyParseError):
         vertex = plyfile.PlyData.read(path)["vertex"]
         return np.column_stack([vertex[axis] for axis in "xyz"]).astype(np.float64)
 
@@ -134,7 +134,7 @@ def _read_las(path: Path) -> np.ndarray:
     laspy = require("laspy", f"{path}: reading LAS")
     if path.suffix.lower() == ".laz":
         require("lazrs", f"{path}: reading LAZ")
-    with Damage(path, laspy.errors.LaspyException):
+    with damage(path, laspy.errors.LaspyException):
         return np.asarray(laspy.read(path).xyz)
 
 

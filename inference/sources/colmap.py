@@ -15,7 +15,7 @@ from dataloaders.errors import DataError
 from inference.image_files import read_rgb
 from inference.point_cloud import Intrinsics
 from inference.sources.calibration import pose_matrix
-from inference.sources.frames import Damage, Frame, Pending, Source
+from inference.sources.frames import Frame, Pending, Source, damage
 from inference.sources.projection import Camera, moved, splat
 
 # Number -> name, parameters, and which of them are fx fy cx cy and the model's distortion.
@@ -149,7 +149,7 @@ def _read_binary(folder: Path) -> tuple:
     of their tracks and numbers."""
     cameras, views, rows = {}, [], []
     path = folder / "cameras.bin"
-    with Damage(path):
+    with damage(path):
         data, at = path.read_bytes(), 8
         for _ in range(struct.unpack_from("<Q", data)[0]):
             number, model, width, height = struct.unpack_from("<iiQQ", data, at)
@@ -158,7 +158,7 @@ def _read_binary(folder: Path) -> tuple:
             cameras[number] = _camera(model, width, height, values, path)
             at += 24 + 8 * count
     path = folder / "images.bin"
-    with Damage(path):
+    with damage(path):
         data, at = path.read_bytes(), 8
         for _ in range(struct.unpack_from("<Q", data)[0]):
             _, *pose, camera = struct.unpack_from("<i7di", data, at)
@@ -169,7 +169,7 @@ def _read_binary(folder: Path) -> tuple:
             views.append(_Image(name, camera, _pose(pose[:4], pose[4:]), seen[seen >= 0]))
             at = end + 9 + 24 * count
     path = folder / "points3D.bin"
-    with Damage(path):
+    with damage(path):
         data, at = path.read_bytes(), 8
         for _ in range(struct.unpack_from("<Q", data)[0]):
             number, *xyz, error, length = struct.unpack_from("<Q3d3xdQ", data, at)
@@ -182,13 +182,13 @@ def _read_text(folder: Path) -> tuple:
     """As `_read_binary`."""
     cameras, views = {}, []
     path = folder / "cameras.txt"
-    with Damage(path):
+    with damage(path):
         for number, model, width, height, *values in _lines(path):
             model = _BY_NAME.get(model, model)
             values = [float(value) for value in values]
             cameras[int(number)] = _camera(model, int(width), int(height), values, path)
     path = folder / "images.txt"
-    with Damage(path):
+    with damage(path):
         lines = _lines(path, keep_empty=True)
         for line in lines:
             if not line:
@@ -198,7 +198,7 @@ def _read_text(folder: Path) -> tuple:
             views.append(_Image(name, int(line[8]), _pose(numbers[:4], numbers[4:]),
                                 seen[seen >= 0]))  # fmt: skip
     path = folder / "points3D.txt"
-    with Damage(path):
+    with damage(path):
         rows = [(*line[:4], line[7], (len(line) - 8) // 2) for line in _lines(path)]
         return cameras, views, *_points(rows)
 

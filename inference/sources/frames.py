@@ -4,6 +4,7 @@ A reader opens a recording without reading its frames and hands a `Source` over,
 read, checked and forgotten one by one.
 """
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -55,14 +56,14 @@ class Source:
     """A recording that is open.
 
     path: what was opened, for sentences.
-    pending: the frames in their order; anything that can be walked again from its start.
+    pending: the frames in their order, or what begins to walk them.
     length: how many there are at most, None where that is known only at the end.
     notes: what was assumed and a user should know, a clause each.
     one_size: whether all frames must have the size of the first.
     """
 
     path: Path
-    pending: Iterable[Pending]
+    pending: Iterable[Pending] | Callable[[], Iterator[Pending]]
     length: int | None = None
     notes: list[str] = field(default_factory=list)
     one_size: bool = True
@@ -88,11 +89,12 @@ class Source:
                 the whole recording cannot be read any further.
         """
         first = None
-        for name, load in self.pending:
+        for name, load in self.pending() if callable(self.pending) else self.pending:
             if skip(name):
                 continue
             try:
-                frame = _checked(self._load(load))
+                with damage("it"):
+                    frame = _checked(load())
                 if self.one_size and first is not None and frame.rgb.shape != first:
                     raise DataError(f"it is {_size(frame.rgb.shape)}, those before {_size(first)}")
                 first = first or frame.rgb.shape
@@ -103,16 +105,6 @@ class Source:
                 report(name, named)
                 continue
             yield frame
-
-    def _load(self, load: Callable[[], Frame]) -> Frame:
-        try:
-            return load()
-        except DataError:
-            raise
-        except OSError as error:
-            raise DataError(system_sentence(error)) from error
-        except DAMAGE as error:
-            raise DataError(f"it is damaged ({_first_line(error)})") from error
 
 
 def _checked(frame: Frame) -> Frame:
@@ -129,10 +121,6 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def require(module: str, what: str) -> ModuleType:
     """Return an optional package's module, or raise a `DataError` with the way to install it."""
     try:
@@ -141,24 +129,19 @@ def require(module: str, what: str) -> ModuleType:
         raise DataError(f"{what} needs the package {module.split('.')[0]}: {INSTALL}") from error
 
 
-class Damage:
-    """Turn, in a `with` block, what a library raises on a damaged file into a `DataError`.
-
-    Args:
-        path: the file. errors: of the library, beside those of `image_files.DAMAGE`.
-    """
-
-    def __init__(self, path: Path, *errors: type[Exception]):
-        self.path, self.errors = path, (*DAMAGE, *errors)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, self.errors) and not isinstance(error, DataError):
-            if isinstance(error, OSError) and error.errno:
-                raise DataError(system_sentence(error)) from error
-            raise DataError(f"{self.path} cannot be read: {_first_line(error)}") from error
+@contextlib.contextmanager
+def damage(source: object, *errors: type[Exception]) -> Iterator[None]:
+    """Make a `DataError` that names `source` of what the context raises on damaged files: `errors`
+    of a library, beside those of `image_files.DAMAGE`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (*DAMAGE, *errors) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise DataError(system_sentence(error)) from error
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{source} cannot be read: {line[:200]}") from error
 
 
 def nearest_in_time(stamps: np.ndarray, others: np.ndarray) -> pd.DataFrame:

@@ -5,8 +5,7 @@ Their depth has fewer pixels than the image; each is a measurement at its centre
 
 import json
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,38 +17,12 @@ import pandas as pd
 from dataloaders.errors import DataError
 from inference.point_cloud import Intrinsics
 from inference.sources.calibration import pose_matrix
-from inference.sources.frames import Damage, Frame, Pending, Source, require
+from inference.sources.frames import Frame, Pending, Source, damage, require
 from inference.sources.projection import spread
 from inference.sources.video import Film
 
 # From a camera with x right, y up, looking backwards (ARKit) to one with y down, looking forwards.
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-
-
-@dataclass
-class StrayFilm:
-    """The frames of a Stray Scanner folder, beginning anew with every walk."""
-
-    path: Path
-    intrinsics: Intrinsics
-    poses: dict[int, np.ndarray]
-    stamps: dict[int, float]
-    confidence: int
-
-    def __iter__(self) -> Iterator[Pending]:
-        for i, retrieve in enumerate(Film(self.path / "rgb.mp4")):
-            yield Pending(f"{i:06d}", partial(self._load, i, retrieve))
-
-    def _load(self, i: int, retrieve) -> Frame:
-        rgb = retrieve()
-        depth = _read_map(self.path / "depth", i) / np.float32(1000)
-        if self.confidence and (self.path / "confidence").is_dir():
-            sure = _read_map(self.path / "confidence", i)
-            if sure.shape != depth.shape:
-                raise DataError(f"its confidence is {sure.shape}, its depth {depth.shape}")
-            depth = np.where(sure >= self.confidence, depth, 0)
-        depth = spread(depth.astype(np.float32), rgb.shape[:2])
-        return Frame(rgb, depth, self.intrinsics, f"{i:06d}", self.stamps.get(i), self.poses.get(i))
 
 
 def open_stray(path: Path, *, confidence: int = 1) -> Source:
@@ -63,13 +36,31 @@ def open_stray(path: Path, *, confidence: int = 1) -> Source:
         raise DataError(f"{matrix} does not exist, without which there is no camera")
     intrinsics, poses, stamps = Intrinsics.parse(str(matrix)), {}, {}
     if odometry.is_file():
-        with Damage(odometry):
+        with damage(odometry):
             table = pd.read_csv(odometry, skipinitialspace=True)
             for row in table.itertuples():
                 pose = pose_matrix((row.x, row.y, row.z), (row.qx, row.qy, row.qz, row.qw))
                 poses[int(row.frame)], stamps[int(row.frame)] = pose, float(row.timestamp)
-    film = StrayFilm(path, intrinsics, poses, stamps, confidence)
-    return Source(path, film, len(Film(path / "rgb.mp4")))
+    film = Film(path / "rgb.mp4")
+
+    def load(i: int, picture: Callable[[], np.ndarray]) -> Frame:
+        rgb, depth = picture(), _read_map(path / "depth", i) / np.float32(1000)
+        if confidence and (path / "confidence").is_dir():
+            depth = _sure(depth, _read_map(path / "confidence", i), confidence)
+        depth = spread(depth.astype(np.float32), rgb.shape[:2])
+        return Frame(rgb, depth, intrinsics, f"{i:06d}", stamps.get(i), poses.get(i))
+
+    def walk() -> Iterator[Pending]:
+        for i, picture in enumerate(film):
+            yield Pending(f"{i:06d}", partial(load, i, picture))
+
+    return Source(path, walk, len(film))
+
+
+def _sure(depth: np.ndarray, confidence: np.ndarray, least: int) -> np.ndarray:
+    if confidence.shape != depth.shape:
+        raise DataError(f"its confidence is {confidence.shape}, its depth {depth.shape}")
+    return np.where(confidence >= least, depth, np.float32(0))
 
 
 def _read_map(folder: Path, i: int) -> np.ndarray:
@@ -79,7 +70,7 @@ def _read_map(folder: Path, i: int) -> np.ndarray:
         path = path.with_suffix(".npy")
     if not path.is_file():
         raise DataError(f"{folder} holds no {i:06d}.png or .npy")
-    with Damage(path):
+    with damage(path):
         return np.load(path) if path.suffix == ".npy" else iio.imread(path)
 
 
@@ -92,7 +83,7 @@ def open_record3d(path: Path, *, confidence: int = 1) -> Source:
     Args:
         confidence: least confidence of a measurement, 0 to 2 of ARKit's.
     """
-    with Damage(path, zipfile.BadZipFile):
+    with damage(path, zipfile.BadZipFile):
         # A folder is read through the same calls as the archive.
         root = path if path.is_dir() else zipfile.Path(path)
         facts = json.loads((root / "metadata").read_text(encoding="utf-8"))
@@ -113,8 +104,8 @@ def open_record3d(path: Path, *, confidence: int = 1) -> Source:
         depth = np.nan_to_num(depth)
         conf = root / "rgbd" / f"{i}.conf"
         if confidence and conf.exists():
-            sure = np.frombuffer(lzfse.decompress(conf.read_bytes()), np.uint8).reshape(size)
-            depth = np.where(sure >= confidence, depth, 0)
+            sure = np.frombuffer(lzfse.decompress(conf.read_bytes()), np.uint8)
+            depth = _sure(depth, sure.reshape(size), confidence)
         pose = None
         if i < len(poses):
             pose = pose_matrix(poses[i][4:], poses[i][:4]) @ _FLIP

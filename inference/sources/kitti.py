@@ -11,7 +11,7 @@ from inference.image_files import read_depth, read_rgb
 from inference.point_cloud import Intrinsics
 from inference.sources.calibration import kitti_table, rigid
 from inference.sources.clouds import read_cloud
-from inference.sources.frames import Damage, Frame, Pending, Source
+from inference.sources.frames import Frame, Pending, Source, damage
 from inference.sources.projection import Camera, scan_depth
 
 EXPECTED = (
@@ -58,7 +58,7 @@ def _object_or_odometry(path: Path, camera: int, options: dict) -> Source:
     files = _pictures(path / f"image_{camera}")
     shared = path / "calib.txt"  # of odometry; object detection has one for each frame
     times = path / "times.txt"
-    with Damage(times):
+    with damage(times):
         stamps = dict(enumerate(np.loadtxt(times, ndmin=1).tolist())) if times.is_file() else {}
     poses = _poses(path, camera) if shared.is_file() else {}
     pending = []
@@ -133,7 +133,7 @@ def _near(path: Path, name: str) -> Path:
 def _calibration(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise DataError(f"{path} does not exist, without which scans cannot be projected")
-    with Damage(path):
+    with damage(path):
         return kitti_table(path.read_text(encoding="utf-8-sig"))
 
 
@@ -151,7 +151,7 @@ def _time_stamps(path: Path) -> dict[int, float]:
     """Return seconds by the frame's number of a raw drive's `timestamps.txt`, {} without one."""
     if not path.is_file():
         return {}
-    with Damage(path):
+    with damage(path):
         times = pd.to_datetime(pd.Series(path.read_text().split("\n")[:-1]), format="ISO8601")
         return dict(enumerate((times - pd.Timestamp(0)).dt.total_seconds().tolist()))
 
@@ -163,7 +163,7 @@ def _poses(path: Path, camera: int) -> dict[int, np.ndarray]:
     file = path.parent.parent / "poses" / f"{path.name}.txt"
     if not file.is_file():
         return {}
-    with Damage(file):
+    with damage(file):
         first = np.loadtxt(file, ndmin=2).reshape(-1, 3, 4)
     projection = _numbers(_calibration(path / "calib.txt"), f"P{camera}", 12, path)
     to_first = np.linalg.inv(_split(projection, np.eye(4))[1])

@@ -4,79 +4,31 @@ The image is an Image or CompressedImage; depth comes from a depth image of the 
 another, or from PointCloud2 scans; cameras from camera_info, where sensors sit from /tf_static.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from dataloaders.errors import DataError
-from inference.sources.calibration import camera_of, pose_matrix, read_camera, read_extrinsics
-from inference.sources.frames import Damage, Frame, Pending, Source, never_meet, require
-from inference.sources.projection import Camera, register, scan_depth
+from inference.sources.calibration import read_camera, read_extrinsics
+from inference.sources.frames import Pending, Source, damage, never_meet, require
+from inference.sources.projection import Camera
+from inference.sources.ros_messages import (
+    Rig,
+    camera_of_info,
+    stamp_of,
+    static_transform,
+    transforms_of,
+)
 
 IMAGE, COMPRESSED, CLOUD = (f"sensor_msgs/msg/{n}" for n in ("Image", "CompressedImage",
                                                             "PointCloud2"))  # fmt: skip
 INFO, TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 TF_TYPES = (TF, "tf/msg/tfMessage")
 WAITING = 64  # messages of a topic that are kept while the other topic's are awaited
-
-# Encoding of an image -> type, channels and OpenCV's conversion to RGB.
-ENCODINGS = {
-    "rgb8": (np.uint8, 3, None),
-    "bgr8": (np.uint8, 3, cv2.COLOR_BGR2RGB),
-    "8UC3": (np.uint8, 3, cv2.COLOR_BGR2RGB),
-    "rgba8": (np.uint8, 4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (np.uint8, 4, cv2.COLOR_BGRA2RGB),
-    "mono8": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
-    "8UC1": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
-    "bayer_rggb8": (np.uint8, 1, cv2.COLOR_BayerRGGB2RGB),
-    "bayer_bggr8": (np.uint8, 1, cv2.COLOR_BayerBGGR2RGB),
-    "bayer_gbrg8": (np.uint8, 1, cv2.COLOR_BayerGBRG2RGB),
-    "bayer_grbg8": (np.uint8, 1, cv2.COLOR_BayerGRBG2RGB),
-    "yuv422": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV),
-    "yuyv": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV),
-}
-DEPTH_ENCODINGS = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
-# PointField's datatypes.
-FIELD_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
-
-
-@dataclass
-class Rig:
-    """How an image and a measurement of depth, both messages of ROS, make a frame.
-
-    camera: of the image; depth_camera: of a depth image, None for scans. extrinsics: (4, 4) depth
-    sensor to camera. depth_scale: metres = value / scale of 16-bit depth. radius: see `hidden`.
-    """
-
-    camera: Camera
-    depth_camera: Camera | None
-    extrinsics: np.ndarray
-    depth_scale: float = 1000
-    radius: int | None = None
-
-    def frame(self, image: object, measured: object) -> Frame:
-        """Return the frame of an Image or CompressedImage, and a depth image or PointCloud2."""
-        rgb, stamp = decode_rgb(image), stamp_of(image)
-        size, options = rgb.shape[:2], {"radius": self.radius}
-        camera = self.camera.fitted(size)
-        straight = camera.pinhole()
-        if self.depth_camera is None:
-            depth = scan_depth(decode_cloud(measured), self.extrinsics, straight, size, **options)
-        else:
-            depth = decode_depth(measured, self.depth_scale)
-            own = self.depth_camera.fitted(depth.shape)
-            if own == camera and np.allclose(self.extrinsics, np.eye(4)):
-                depth = camera.undistort(depth)
-            else:
-                depth = register(depth, own, self.extrinsics, straight, size, **options)
-        return Frame(camera.undistort(rgb), depth, camera.intrinsics, f"{stamp:.6f}", stamp)
 
 
 def open_rosbag(
@@ -120,11 +72,11 @@ def open_rosbag(
             transform = static_transform(path, _static(reader), depth_frame, frame)
     bag.rgb, bag.depth = rgb, depth
     bag.rig = Rig(camera, depth_camera, transform, depth_scale, hidden_radius)
-    return Source(path, bag, counts[rgb], bag.notes)
+    return Source(path, bag.frames, counts[rgb], bag.notes)
 
 
 class Bag:
-    """The frames of a bag in its own order, beginning anew with every walk."""
+    """The frames of a bag, in its own order."""
 
     def __init__(self, path: Path, max_dt: float):
         self.path, self.max_dt, self.notes = path, max_dt, []
@@ -139,7 +91,7 @@ class Bag:
         store = get_typestore(Stores.ROS2_HUMBLE)
         return highlevel.AnyReader([self.path], default_typestore=store)
 
-    def damage(self) -> Damage:
+    def damage(self) -> contextlib.AbstractContextManager:
         """Return the context that makes a sentence of what `rosbags` raises."""
         require("rosbags", f"{self.path}: reading a bag")
         from apsw import Error as SqliteError
@@ -148,9 +100,9 @@ class Bag:
         from rosbags.rosbag2 import ReaderError as ReaderError2
 
         errors = (AnyReaderError, ReaderError, ReaderError2, SqliteError, AssertionError)
-        return Damage(self.path, *errors)
+        return damage(self.path, *errors)
 
-    def __iter__(self) -> Iterator[Pending]:
+    def frames(self) -> Iterator[Pending]:
         """Pair each image with the measurement nearest in time, if no other image is nearer."""
         images, scans, smallest = deque(maxlen=WAITING), deque(maxlen=WAITING), np.inf
         paired = missing = 0
@@ -242,15 +194,6 @@ def _camera(
     return camera_of_info(message, "rect" in topic.rsplit("/", 1)[-1]), message.header.frame_id
 
 
-def camera_of_info(message, rectified: bool = False) -> Camera:
-    """Return the camera of a CameraInfo; that of a rectified image is its P, undistorted."""
-    names = ("k", "d", "p", "distortion_model", "width", "height")  # ROS 1 has K, D and P
-    values = {n: getattr(message, n, getattr(message, n.upper(), None)) for n in names}
-    if rectified:
-        values |= {"k": np.reshape(values["p"], (3, 4))[:, :3], "d": ()}
-    return camera_of(values)
-
-
 def _first_message(reader, topic: str):
     connections = [c for c in reader.connections if c.topic == topic]
     for connection, _, raw in reader.messages(connections=connections):
@@ -267,108 +210,3 @@ def _static(reader) -> dict[tuple[str, str], np.ndarray]:
     for connection, _, raw in reader.messages(connections=connections) if connections else ():
         found |= transforms_of(reader.deserialize(raw, connection.msgtype))
     return found
-
-
-def transforms_of(message) -> dict[tuple[str, str], np.ndarray]:
-    """Return (parent, child) -> (4, 4) child to parent, of a TFMessage."""
-    found = {}
-    for item in message.transforms:
-        t, q = item.transform.translation, item.transform.rotation
-        names = item.header.frame_id.lstrip("/"), item.child_frame_id.lstrip("/")
-        found[names] = pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
-    return found
-
-
-def static_transform(
-    path: Path, transforms: dict[tuple[str, str], np.ndarray], source: str, target: str
-) -> np.ndarray:
-    """Return the (4, 4) transform of points from a frame to another, along (parent, child) ->
-    child-to-parent transforms.
-
-    Raises:
-        DataError: no chain leads from one to the other.
-    """
-    source, target = source.lstrip("/"), target.lstrip("/")
-    steps = {**transforms, **{(c, p): np.linalg.inv(t) for (p, c), t in transforms.items()}}
-    found, queue = {source: np.eye(4)}, deque([source])
-    while queue and target not in found:
-        here = queue.popleft()
-        for (to, of), step in steps.items():
-            if of == here and to not in found:
-                found[to] = step @ found[here]
-                queue.append(to)
-    if target not in found:
-        raise DataError(
-            f"{path}: depth is in the frame {source!r}, images in {target!r}, and /tf_static does "
-            "not join them: give --extrinsics (depth sensor to camera)"
-        )
-    return found[target]
-
-
-def stamp_of(message) -> float:
-    """Return the time of a message's header in seconds."""
-    return message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
-
-
-def decode_rgb(message) -> np.ndarray:
-    """Return (H, W, 3) uint8 of an Image or CompressedImage."""
-    if not hasattr(message, "encoding"):
-        image = cv2.imdecode(np.asarray(message.data), cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(f"its image ({message.format}) is damaged")
-        return np.ascontiguousarray(image[..., ::-1])
-    if message.encoding not in ENCODINGS:
-        raise DataError(f"images of encoding {message.encoding} are not read as colours")
-    dtype, channels, conversion = ENCODINGS[message.encoding]
-    pixels = _rows(message, dtype, channels)
-    return pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
-
-
-def decode_depth(message, scale: float) -> np.ndarray:
-    """Return (H, W) float32 metres of a depth Image or compressedDepth: 16 bits are value / scale,
-    floats are metres, NaN and infinite are 0."""
-    if hasattr(message, "encoding"):
-        if message.encoding not in DEPTH_ENCODINGS:
-            raise DataError(f"images of encoding {message.encoding} are not depth")
-        depth = _rows(message, DEPTH_ENCODINGS[message.encoding], 1)
-    else:
-        # compressed_depth_image_transport: a header of 12 bytes before the PNG.
-        data = np.asarray(message.data)
-        start = 12 if "compressedDepth" in message.format else 0
-        depth = cv2.imdecode(data[start:], cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.dtype != np.uint16:
-            raise DataError(f"its depth ({message.format}) is no 16-bit PNG")
-        if message.format.startswith("32FC1"):  # inverse depth in steps
-            a, b = np.frombuffer(data[4:12].tobytes(), "<f4")
-            with np.errstate(divide="ignore"):
-                return np.where(depth > 0, a / (depth - b), 0).astype(np.float32)
-    if depth.dtype == np.uint16:
-        return depth.astype(np.float32) / np.float32(scale)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
-
-
-def _rows(message, dtype: type, channels: int) -> np.ndarray:
-    """Return (H, W) or (H, W, C) of an Image, whose rows may be padded."""
-    dtype = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
-    width = message.width * channels
-    rows = np.asarray(message.data).reshape(message.height, message.step)
-    pixels = np.ascontiguousarray(rows[:, : width * dtype.itemsize]).view(dtype)
-    return pixels.reshape(message.height, message.width, *([channels] if channels > 1 else []))
-
-
-def decode_cloud(message) -> np.ndarray:
-    """Return the points (N, 3) of a PointCloud2."""
-    fields = {field.name: field for field in message.fields}
-    if not {"x", "y", "z"} <= fields.keys():
-        raise DataError(f"its scan has the fields {', '.join(fields)}, expected x, y, z")
-    order = ">" if message.is_bigendian else "<"
-    dtype = np.dtype({
-        "names": list("xyz"),
-        "formats": [order + FIELD_TYPES[fields[axis].datatype] for axis in "xyz"],
-        "offsets": [fields[axis].offset for axis in "xyz"],
-        "itemsize": message.point_step,
-    })  # fmt: skip
-    rows = np.asarray(message.data).reshape(message.height, message.row_step)
-    rows = np.ascontiguousarray(rows[:, : message.width * message.point_step])
-    points = rows.view(dtype).ravel()
-    return np.column_stack([points[axis] for axis in "xyz"]).astype(np.float64)

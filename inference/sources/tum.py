@@ -11,7 +11,14 @@ from dataloaders.errors import DataError
 from inference.image_files import read_depth, read_rgb
 from inference.point_cloud import Intrinsics
 from inference.sources.calibration import pose_matrix, read_camera
-from inference.sources.frames import Damage, Frame, Pending, Source, match_times, nearest_in_time
+from inference.sources.frames import (
+    Frame,
+    Pending,
+    Source,
+    damage,
+    match_times,
+    nearest_in_time,
+)
 from inference.sources.projection import Camera
 
 # The calibration of the benchmark's cameras, by the number in the folder's name; the depth maps
@@ -94,7 +101,7 @@ def _listing(path: Path) -> pd.Series:
 def _table(path: Path, columns: int) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path} does not exist, which a TUM RGB-D folder has")
-    with Damage(path):
+    with damage(path):
         table = pd.read_csv(path, sep=r"[\s,]+", engine="python", comment="#", header=None)
         if table.shape[1] < columns:
             raise DataError(f"{path} has {table.shape[1]} columns, expected {columns}")

@@ -57,18 +57,6 @@ def _retrieve(capture: cv2.VideoCapture) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-class _FilmWithMaps:
-    """The frames of a film and its maps, beginning anew with every walk."""
-
-    def __init__(self, film: Film, maps: list[Path], camera: Camera | None, scale: float | None):
-        self.film, self.maps, self.camera, self.scale = film, maps, camera, scale
-
-    def __iter__(self) -> Iterator[Pending]:
-        for retrieve, sparse in zip(self.film, self.maps, strict=False):
-            load = partial(_load, retrieve, sparse, self.camera, self.scale, sparse.stem)
-            yield Pending(sparse.stem, load)
-
-
 def open_video(
     path: Path,
     *,
@@ -101,7 +89,13 @@ def open_video(
     maps = sorted((p for p in folder.glob("[!.]*") if p.suffix in DEPTH_SUFFIXES), key=_numbers)
     if abs(len(film) - len(maps)) > 1:  # headers are one off at times
         raise DataError(f"{path} has {len(film)} frames and {folder} {len(maps)} sparse maps")
-    return Source(path, _FilmWithMaps(film, maps, camera, depth_scale), len(maps))
+
+    def walk() -> Iterator[Pending]:
+        for picture, file in zip(film, maps, strict=False):
+            load = partial(_load, picture, file, camera, depth_scale, file.stem)
+            yield Pending(file.stem, load)
+
+    return Source(path, walk, len(maps))
 
 
 def _numbers(path: Path) -> list[tuple[int, str]]:
