@@ -117,7 +117,7 @@ class OutputConfig(Settings):
     out: str = of_call("output/predictions", "folder")
     write: tuple[str, ...] | None = of_call(
         None,
-        "of a recording: 16-bit PNG, NPY, TUM's depth folder, a video, one cloud of all frames",
+        "of a recording: PNG, NPY, TUM's folder, a ROS bag, a video, one cloud of all frames",
         nargs="+",
         choices=tuple(FORMATS),
         unset="png",

@@ -215,11 +215,53 @@ class World:
             self.file.close()
 
 
+class DepthBag:
+    """A bag of ROS 2 with the depth as Images of 32FC1 metres on /depth_completed, at the stamps of
+    their frames (15 a second without); one bag for each run, which its first frame gives the name.
+    """
+
+    per_frame = False
+
+    def __init__(self, out: Path):
+        self.rosbag2 = require("rosbags.rosbag2", "writing a bag")
+        self.typesys = require("rosbags.typesys", "writing a bag")
+        self.out, self.writer, self.count = out, None, 0
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        kind = "sensor_msgs/msg/Image"
+        if self.writer is None:
+            path = self.out / f"bag_{frame.name}"
+            if path.exists():
+                raise DataError(f"{path} is there from an earlier run; remove it")
+            self.store = self.typesys.get_typestore(self.typesys.Stores.ROS2_HUMBLE)
+            self.writer = self.rosbag2.Writer(path, version=9)
+            self.writer.open()
+            self.topic = self.writer.add_connection("/depth_completed", kind, typestore=self.store)
+        types = self.store.types
+        stamp = self.count / 15 if frame.time_stamp is None else frame.time_stamp
+        self.count += 1
+        nanoseconds = round(1e9 * stamp)
+        time = types["builtin_interfaces/msg/Time"](*divmod(nanoseconds, 10**9))
+        depth = np.ascontiguousarray(prediction.depth, "<f4")
+        height, width = depth.shape
+        message = types[kind](
+            types["std_msgs/msg/Header"](time, "camera"),
+            *(height, width, "32FC1", 0, 4 * width),
+            depth.view(np.uint8).ravel(),
+        )
+        self.writer.write(self.topic, nanoseconds, self.store.serialize_cdr(message, kind))
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
 # What a stream can write -> how it is opened in a folder, with what is done to flying pixels.
-FORMATS: dict[str, Callable[[Path, str], Maps | SideBySide | World]] = {
+FORMATS: dict[str, Callable[[Path, str], Maps | DepthBag | SideBySide | World]] = {
     "png": lambda out, _: Maps(out, "_depth.png", _save_png),
     "npy": lambda out, _: Maps(out, "_depth.npy", np.save),
     "tum": lambda out, _: TumFolder(out),
+    "bag": lambda out, _: DepthBag(out),
     "video": lambda out, _: SideBySide(out),
     "cloud": lambda out, flying: World(out, flying=flying),
 }

@@ -167,8 +167,25 @@ def test_a_video_shows_image_and_depth_side_by_side(tmp_path):
     assert np.abs(picture[:, :60].astype(int) - 40).max() < 12
 
 
+def test_a_bag_holds_the_depth_at_the_frames_time_stamps(tmp_path):
+    pytest.importorskip("rosbags", reason="requirements-sensors.txt is not installed")
+    from rosbags.highlevel import AnyReader
+
+    from inference.sources.ros_messages import decode_depth, stamp_of
+
+    run_stream(recording(tmp_path / "r"), Filled(), Results(tmp_path / "out", ["bag"]))
+    with AnyReader([tmp_path / "out/bag_000"]) as reader:
+        messages = [reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages()]
+    for i, message in enumerate(messages):
+        assert stamp_of(message) == pytest.approx(i / 10)
+        assert (decode_depth(message, 1) == i + 1).all()
+    assert len(messages) == 8
+    with pytest.raises(DataError, match="bag_000 is there from an earlier run"):
+        run_stream(recording(tmp_path / "r"), Filled(), Results(tmp_path / "out", ["bag"]))
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="one of png, npy, tum, video, cloud, got 'ply'"):
+    with pytest.raises(OptionError, match="one of png, npy, tum, bag, video, cloud, got 'ply'"):
         Results(tmp_path / "out", ["ply"])
     with pytest.raises(DataError, match=r"is the recording; choose another --out"):
         Results(tmp_path, ["png"], [tmp_path])
