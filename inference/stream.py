@@ -66,7 +66,7 @@ def run_stream(
     """Complete the depth of every frame of a recording and write it.
 
     Args:
-        results: what is written; closed at the end.
+        results: what is written, by one thread that closes it at the end.
         sentence: turns what a frame's prediction raised into a sentence and the stream goes on,
             into None and the error is raised.
         say: prints a line beside the progress bar.
@@ -87,24 +87,27 @@ def run_stream(
 
     frames = source.frames(skip=skip, report=report)
     writing: deque = deque()
-    with results, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         bar = progress(_ahead(frames, reader), label="frames", unit="frame", total=source.length)
-        for frame in bar:
-            start = time.perf_counter()
-            try:
-                prediction = predictor(frame.rgb, frame.sparse_depth)
-            except Exception as error:
-                if (words := sentence(error)) is None:
-                    raise
-                report(frame.name, DataError(f"{source.path}, frame {frame.name}: {words}"))
-                continue
-            outcome.network += time.perf_counter() - start
-            writing.append(writer.submit(results.write, frame, prediction))
-            if len(writing) > AHEAD:
-                writing.popleft().result()
-            outcome.done += 1
-        for written in writing:
-            written.result()
+        try:
+            for frame in bar:
+                start = time.perf_counter()
+                try:
+                    prediction = predictor(frame.rgb, frame.sparse_depth)
+                except Exception as error:
+                    if (words := sentence(error)) is None:
+                        raise
+                    report(frame.name, DataError(f"{source.path}, frame {frame.name}: {words}"))
+                    continue
+                outcome.network += time.perf_counter() - start
+                writing.append(writer.submit(results.write, frame, prediction))
+                if len(writing) > AHEAD:
+                    writing.popleft().result()
+                outcome.done += 1
+            for written in writing:
+                written.result()
+        finally:
+            writer.submit(results.close).result()
     outcome.seconds = time.perf_counter() - began
     return outcome
 
@@ -275,7 +278,7 @@ def _save_png(path: Path, depth: np.ndarray, scale: float = 1000) -> None:
 
 
 class Results:
-    """What a stream writes into a folder, of the `FORMATS` named; a context that closes them.
+    """What a stream writes into a folder, of the `FORMATS` named.
 
     Args:
         inputs: folders that are read, which `out` must not be.
@@ -310,9 +313,7 @@ class Results:
         for part in sorted(self.formats, key=lambda part: part.per_frame):  # maps last: they count
             part.write(frame, prediction)
 
-    def __enter__(self) -> "Results":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Complete the files that grow with every frame."""
         for part in self.formats:
             part.close()

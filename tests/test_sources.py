@@ -276,7 +276,9 @@ def test_bags_are_read_without_ros(form, depth, tmp_path):
     pytest.importorskip("rosbags", reason="requirements-sensors.txt is not installed")
     path = tmp_path / ("bag.bag" if form == "ros1" else "bag")
     made.write_bag(path, form, depth=depth, compressed=depth == "scan")
-    frames = frames_of("rosbag", path, hidden_radius=0)
+    source = open_source("rosbag", path, hidden_radius=0)
+    frames = list(source)
+    assert source.length == 4 and "image and depth are 3 ms apart at most" in source.notes
     assert [f.name for f in frames] == (
         [f"{100 + i / 30:.6f}" for i in ((0, 1, 2, 3) if depth == "image" else (0, 3))]
     )

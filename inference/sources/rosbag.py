@@ -28,7 +28,7 @@ IMAGE, COMPRESSED, CLOUD = (f"sensor_msgs/msg/{n}" for n in ("Image", "Compresse
                                                             "PointCloud2"))  # fmt: skip
 INFO, TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 TF_TYPES = (TF, "tf/msg/tfMessage")
-WAITING = 64  # messages of a topic that are kept while the other topic's are awaited
+WAITING = 32  # messages of a topic that are kept while the other topic's are awaited
 
 
 def open_rosbag(
@@ -103,25 +103,30 @@ class Bag:
         return damage(self.path, *errors)
 
     def frames(self) -> Iterator[Pending]:
-        """Pair each image with the measurement nearest in time, if no other image is nearer."""
-        images, scans, smallest = deque(maxlen=WAITING), deque(maxlen=WAITING), np.inf
-        paired = missing = 0
+        """Pair each image with the measurement nearest in time, each of either at most once."""
+        images, scans = deque(), deque(maxlen=WAITING)
+        paired = missing = largest = 0
+        smallest, used = np.inf, None
 
         def pair(image: tuple, following: tuple | None) -> Pending | None:
-            nonlocal smallest, paired, missing
-            scan = min(scans, key=lambda s: abs(s[0] - image[0]), default=None)
-            gap = abs(scan[0] - image[0]) if scan is not None else np.inf
+            nonlocal smallest, largest, paired, missing, used
+            scan = min(scans, key=lambda s: abs(s[0] - image[0]), default=(np.inf, None))
+            gap = abs(scan[0] - image[0])
             smallest = min(smallest, gap)
-            taken = following is not None and scan and abs(following[0] - scan[0]) < gap
-            if gap > self.max_dt or taken:
+            nearer = following is not None and abs(following[0] - scan[0]) < gap
+            if gap > self.max_dt or nearer or scan[0] == used:
                 missing += 1
                 return None
-            paired += 1
+            paired, largest, used = paired + 1, max(largest, gap), scan[0]
             return Pending(f"{image[0]:.6f}", partial(self.rig.frame, image[1], scan[1]))
+
+        def is_due() -> bool:
+            awaited = images[0][0] + self.max_dt
+            return len(images) >= WAITING or bool(scans and scans[-1][0] >= awaited)
 
         for is_image, stamp, message in self._messages():
             (images if is_image else scans).append((stamp, message))
-            while len(images) > 1 and scans and scans[-1][0] >= images[0][0] + self.max_dt:
+            while len(images) > 1 and is_due():
                 if found := pair(images.popleft(), images[0]):
                     yield found
                 while len(scans) > 1 and scans[1][0] < images[0][0] - self.max_dt:
@@ -131,6 +136,8 @@ class Bag:
                 yield found
         if not paired:
             raise DataError(never_meet(self.path, float(smallest), self.max_dt))
+        if largest > 0.001:
+            self.notes.append(f"image and depth are {1000 * largest:.0f} ms apart at most")
         if missing:
             self.notes.append(f"{missing} images had no depth within {self.max_dt:g} s (--max-dt)")
 
