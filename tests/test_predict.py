@@ -16,7 +16,7 @@ from dataloaders import DataError, NYUDepthDataset
 from dataloaders.sampling import resize_points, thin_points
 from engine.checkpoint import CheckpointError, save_checkpoint
 from engine.errors import OptionError, RunError
-from inference.point_cloud import Intrinsics
+from inference.point_cloud import Intrinsics, without_flying_pixels
 from inference.predictor import Prediction, Predictor
 from models import build_model, convert_released_state_dict
 from visualize.pictures import FOOT_HEIGHT, GAP, LABEL_HEIGHT
@@ -228,9 +228,10 @@ def test_the_command_writes_what_it_promises(pair, photo, checkpoint, tmp_path, 
         120 + LABEL_HEIGHT + 2 * GAP + FOOT_HEIGHT,
     )
     points, colors = read_ply(out / "photo.ply")
-    assert len(points) == (depth > 0).sum()
-    np.testing.assert_array_equal(points[:, 2], depth[depth > 0])
-    np.testing.assert_array_equal(colors, pair[0][depth > 0])
+    kept = without_flying_pixels(depth, Intrinsics(150, 150, 80, 60))
+    assert len(points) == (kept > 0).sum() < (depth > 0).sum()
+    np.testing.assert_array_equal(points[:, 2], kept[kept > 0])
+    np.testing.assert_array_equal(colors, pair[0][kept > 0])
 
 
 def test_samples_are_drawn_from_dense_depth_by_seed_and_scored(photo, checkpoint, tmp_path, capsys):

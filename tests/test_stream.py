@@ -1,5 +1,6 @@
 """Whole recordings: overlapped, bounded, resumed; and data sets made of them."""
 
+import threading
 import time
 
 import cv2
@@ -28,24 +29,22 @@ class Filled:
 
     model = None
 
-    def __init__(self, seconds: float = 0.0):
-        self.seconds, self.calls = seconds, 0
+    def __init__(self):
+        self.calls = 0
 
     def describe(self) -> str:
         return "filled"
 
     def __call__(self, rgb, sparse_depth) -> Prediction:
         self.calls += 1
-        time.sleep(self.seconds)
         depth = np.full(sparse_depth.shape, sparse_depth[sparse_depth > 0].mean(), np.float32)
         return Prediction(depth, depth, "none", depth.shape, 1, 1, 1, None, 0 * depth + 0.01)
 
 
-def recording(path, count=8, *, seconds=0.0, size=SIZE, read=None, pose=True) -> Source:
+def recording(path, count=8, *, size=SIZE, read=None, pose=True) -> Source:
     """Frames of depth 1, 2, 3 ... m."""
 
     def load(i):
-        time.sleep(seconds)
         if read is not None:
             read.append(i)
         depth = np.zeros(size, np.float32)
@@ -81,14 +80,28 @@ def test_results_are_those_of_the_frames_in_every_layout(tmp_path):
 
 
 def test_reading_network_and_writing_overlap(tmp_path):
-    source, predictor = recording(tmp_path / "r", 12, seconds=0.1), Filled(0.1)
-    results = Results(tmp_path / "out", ["npy"])
-    write = results.write
-    results.write = lambda *args: (time.sleep(0.1), write(*args))
-    outcome = run_stream(source, predictor, results)
-    assert outcome.network == pytest.approx(1.2, rel=0.6)
-    assert outcome.seconds < 0.75 * 3 * 1.2  # one after another it would be 3.6
-    assert "12 frames in" in str(outcome) and "the network alone" in str(outcome)
+    began = {name: threading.Event() for name in ("read 4", "network 3", "write 2")}
+    waited = []
+
+    class Network(Filled):
+        def __call__(self, *args):
+            if self.calls == 3:  # while this runs, a later frame is read and an earlier one written
+                began["network 3"].set()
+                waited.extend(began[name].wait(60) for name in ("read 4", "write 2"))
+            return super().__call__(*args)
+
+    class Writing(Results):
+        def write(self, frame, prediction):
+            if frame.name == "002":
+                waited.append(began["network 3"].wait(60))
+                began["write 2"].set()
+            super().write(frame, prediction)
+
+    read = type("Read", (list,), {"append": lambda self, i: i == 4 and began["read 4"].set()})()
+    source = recording(tmp_path / "r", read=read)
+    outcome = run_stream(source, Network(), Writing(tmp_path / "out", ["npy"]))
+    assert waited == [True] * 3 and outcome.done == 8
+    assert "8 frames in" in str(outcome) and "the network alone" in str(outcome)
 
 
 def test_only_a_few_frames_are_read_ahead_of_the_network(tmp_path):
