@@ -132,7 +132,7 @@ def calibrations():
         "  distortion_model: radtan\n  distortion_coeffs: [0.1, -0.05, 0.001, 0.002]\n"
         "  resolution: [640, 480]\n"
     )
-    message = f"height: 480\nwidth: 640\ndistortion_model: plumb_bob\nD: [0.1, -0.05, 0.001, 0.002]\nK: {flat}\n"  # noqa: E501
+    message = f"height: 480\nwidth: 640\ndistortion_model: plumb_bob\nD: [0.1, -0.05, 0.001, 0.002]\nK: {flat}\n---\n"  # noqa: E501
     as_json = {"K": matrix, "dist_coeffs": [[0.1, -0.05, 0.001, 0.002]], "width": 640}
     return {
         "ros.yaml": ros.replace("{}", "plumb_bob"),

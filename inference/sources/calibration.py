@@ -151,7 +151,7 @@ def _tree(path: Path) -> dict:
             # OpenCV writes %YAML:1.0, which YAML does not know, and types behind !!.
             text = re.sub(r"\A%YAML.*\n|!!opencv[-\w]*|!<[^>]*>", "", text)
             try:
-                values = yaml.safe_load(text)
+                values = next(yaml.safe_load_all(text), None)  # `ros2 topic echo` ends with ---
             except yaml.YAMLError as error:
                 raise ValueError(f"not YAML: {error}") from error
     if not isinstance(values, dict):
