@@ -54,7 +54,7 @@ TABLES = {
 }
 # Data sets of the table of any density.
 SETS = {
-    "nyu": "NYU Depth v2, every third of the 654 test images",
+    "nyu": "NYU Depth v2, 24 of the test images",
     "rooms": "Sample rooms, 12 of the validation frames",
     "streets": "Sample streets, 12 of the validation frames",
     "kinect": "Two raw Kinect frames with holes",

@@ -124,10 +124,10 @@ def test_every_parameter_of_a_filled_network_receives_a_gradient(confidence):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_a_published_network_has_neither_the_error_head_nor_other_channels():
+def test_a_published_network_has_nothing_of_the_error_nor_other_channels():
     published, filled_in = build_model("resnet18"), network(confidence=True)
     added = set(filled_in.state_dict()) - set(published.state_dict())
-    assert added == {"decoder.error_head.weight"}
+    assert added == {"decoder.error_head.weight", "log_error_offset"}
     assert published.encoder.conv1_1.weight.shape[1] == 4
     assert filled_in.encoder.conv1_1.weight.shape[1] == 7
 
