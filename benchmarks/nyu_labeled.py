@@ -64,9 +64,10 @@ def main(argv: list[str] | None = None) -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         tables = list(pool.map(lambda run: _run(args, *run, baselines=run == runs[0]), runs))
     table = pd.concat(tables, ignore_index=True)
+    table = table.astype(dict.fromkeys(("seed", "epoch", "steps"), "Int64"))
     table["measured_on"] = describe(torch.device("cpu"))
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out, index=False, float_format="%.5g")
+    table.to_csv(args.out, index=False, float_format="%.4g")
     print(table[["row", "seed", "epoch", "minutes", "RMSE", "RMSE_std", "ABS_REL"]].to_string())
 
 
