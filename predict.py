@@ -48,6 +48,7 @@ LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
 SCORES = {"RMSE": "RMSE {:.4f} m", "MAE": "MAE {:.4f} m", "ABS_REL": "REL {:.4f}"}
 SCORES["DELTA1.25"] = "d1.25 {:.4f}"
+ENDS = ("_depth.png", "_depth.npy", "_picture.png", ".ply", "_error.png", "_error.npy")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -156,21 +157,19 @@ def predict_pair(
     began = time.perf_counter()
     prediction = predictor(rgb, sparse_depth)
     seconds = time.perf_counter() - began
-    height, width = depth.shape
+    size = "x".join(map(str, depth.shape[::-1]))
     lines = [
-        f"{pair[0]}: {width}x{height}, {_range_of(sparse_depth[sparse_depth > 0])}",
+        f"{pair[0]}: {size}, {_range_of(sparse_depth[sparse_depth > 0])}",
         f"{prediction.seen()}, {seconds:.1f} s",
         f"depth {prediction.depth.min():.2f} to {prediction.depth.max():.2f} m, "
         f"median {np.median(prediction.depth):.2f} m",
     ]
     if args.sample_from:
-        scores = depth_metrics(
-            *(torch.from_numpy(m)[None, None] for m in (prediction.depth, depth))
-        )
+        maps = torch.from_numpy(np.stack((prediction.depth, depth)))[:, None, None]
+        scores = depth_metrics(*maps)
         shown = (text.format(scores[name].item()) for name, text in SCORES.items())
         lines.append(f"against {pair[1]}: {', '.join(shown)}")
-    far = float((prediction.depth > PNG_LIMIT).mean())
-    if far:
+    if far := float((prediction.depth > PNG_LIMIT).mean()):
         notes.append(f"{far:.3%} of the pixels are beyond {PNG_LIMIT} m, where the PNG is clipped")
     lines += [f"note: {note}" for note in notes + prediction.notes()]
     return rgb, sparse_depth, prediction, lines
@@ -185,8 +184,7 @@ def _range_of(known: np.ndarray) -> str:
 def outputs(out: Path, stem: str) -> list[Path]:
     """Return where the results of an image go: depth as PNG and .npy, the picture, the points, and
     the expected error as PNG and .npy."""
-    ends = ("_depth.png", "_depth.npy", "_picture.png", ".ply", "_error.png", "_error.npy")
-    return [out / f"{stem}{end}" for end in ends]
+    return [out / f"{stem}{end}" for end in ENDS]
 
 
 def save_prediction(
