@@ -37,6 +37,7 @@ ROWS = {
         (0,),
     ),
     "CSPN 8sum, filled input": ("--depth_input filled", (0,)),
+    "CSPN 8sum, filled input, compact": ("--depth_input filled --arch resnet10_half", (0,)),
 }
 
 

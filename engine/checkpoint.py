@@ -28,6 +28,7 @@ from models import (
     export_released_state_dict,
     is_released_state_dict,
 )
+from models.encoder import ENCODER_CHANNELS
 from models.network import INPUT_CHANNELS
 from models.spn import SPN
 
@@ -264,7 +265,7 @@ def _own_args(path: Path, model: dict[str, Tensor]) -> dict:
             f"{path}: decoder.heads.weight has {channels} output channels, expected one of "
             + ", ".join(map(str, _HEADS))
         )
-    args = {"arch": _arch(model)} | _HEADS[channels]
+    args = {"arch": _arch(path, model)} | _HEADS[channels]
     if model["encoder.conv1_1.weight"].shape[1] == INPUT_CHANNELS["filled"]:
         args["depth_input"] = "filled"
     if "decoder.error_head.weight" in model:
@@ -272,9 +273,15 @@ def _own_args(path: Path, model: dict[str, Tensor]) -> dict:
     return args
 
 
-def _arch(model: dict[str, Tensor]) -> str:
-    width = model["encoder.conv2.weight"].shape[:1]
-    return "resnet50" if width == (2048,) else "resnet18"
+def _arch(path: Path, model: dict[str, Tensor]) -> str:
+    width = next(iter(model["encoder.conv2.weight"].shape), 0)
+    for arch, channels in ENCODER_CHANNELS.items():
+        if width == channels:
+            return arch
+    raise CheckpointError(
+        f"{path}: encoder.conv2.weight has {width} output channels, expected one of "
+        + ", ".join(map(str, ENCODER_CHANNELS.values()))
+    )
 
 
 def _own_checkpoint(path: Path, state: dict) -> Checkpoint:
@@ -313,7 +320,7 @@ def _released_args(path: Path, model: dict[str, Tensor]) -> dict:
     """What a published file tells: the architecture by its width, the norm by its folder."""
     if "encoder.conv2.weight" not in model:
         raise CheckpointError(f"{path} lacks conv2.weight, which the published network has")
-    arch = _arch(model)
+    arch = _arch(path, model)
     folder = path.resolve().parent.name
     positive = folder.startswith("nyu_pretrain_cspn") and "8norm" not in folder
     return {

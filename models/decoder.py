@@ -7,8 +7,16 @@ from torch import Tensor, nn
 from models.unpool import UnpoolConv
 
 # Output channels of blocks 1..4, and the channels of the skip joined in blocks 2..4.
-DECODER_CHANNELS = {"resnet18": (256, 128, 64, 64), "resnet50": (1024, 512, 256, 64)}
-SKIP_CHANNELS = {"resnet18": (128, 64, 64), "resnet50": (512, 256, 64)}
+DECODER_CHANNELS = {
+    "resnet18": (256, 128, 64, 64),
+    "resnet50": (1024, 512, 256, 64),
+    "resnet10_half": (64, 32, 32, 32),
+}
+SKIP_CHANNELS = {
+    "resnet18": (128, 64, 64),
+    "resnet50": (512, 256, 64),
+    "resnet10_half": (64, 32, 32),
+}
 
 
 class UpProjection(nn.Module):
@@ -49,7 +57,7 @@ class Decoder(nn.Module):
     """Bottleneck and skips -> coarse depth and raw guidance at the input's size.
 
     Args:
-        arch: "resnet18" or "resnet50".
+        arch: a key of `DECODER_CHANNELS`.
         in_channels: channels of the bottleneck.
         guidance_channels: 8 for a 3x3 CSPN; 0 leaves the guidance head out.
         unpool: see `UnpoolConv`.

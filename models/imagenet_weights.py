@@ -24,7 +24,7 @@ def load_imagenet_encoder(encoder: nn.Module, arch: str, folder: Path = PRETRAIN
 
     Args:
         encoder: a `models.encoder.Encoder`.
-        arch: "resnet18" or "resnet50".
+        arch: one of `models.ARCHITECTURES`; torchvision has weights for "resnet18" and "resnet50".
         folder: looked in for `<arch>.pth`, a torchvision state dict.
 
     Returns:
@@ -45,6 +45,8 @@ def load_imagenet_encoder(encoder: nn.Module, arch: str, folder: Path = PRETRAIN
     else:
         import torchvision  # here, as in `models.encoder`
 
+        if arch not in torchvision.models.list_models():
+            raise PretrainedError(f"there are no ImageNet weights for {arch} (--no-pretrain)")
         weights = torchvision.models.get_model_weights(arch)["IMAGENET1K_V1"]
         try:
             state = weights.get_state_dict(progress=False, check_hash=True)

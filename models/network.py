@@ -144,7 +144,8 @@ def build_model(
     """Build a depth-completion network.
 
     Args:
-        arch: "resnet50" (published for NYU) or "resnet18" (the community's for KITTI).
+        arch: "resnet50" (published for NYU), "resnet18" (the community's for KITTI), or the compact
+            "resnet10_half" (`models.encoder`).
         cspn_steps, cspn_kernel_size, cspn_norm_type, cspn_anchor: see `cspn.CSPN`; the published
             values are 24, 3, "8sum" (or "8sum_abs") and "coarse".
         refine: True or "cspn"; "spn" for the scan-line baseline (`models.spn`); False or "none"

@@ -106,8 +106,18 @@ def export_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]
     """The way back: a state dict of the network with a 3x3 CSPN under the release's live names.
 
     Raises:
-        ValueError: the network has no released form (no CSPN, or another kernel size).
+        ValueError: the network has no released form (no 3x3 CSPN, filled input, expected error, or
+            an encoder that was not published).
     """
+    encoder = state.get("encoder.conv1_1.weight"), state.get("encoder.conv2.weight")
+    if "decoder.error_head.weight" in state or any(
+        weight is not None and weight.shape[index] not in allowed
+        for weight, index, allowed in zip(encoder, (1, 0), ((4,), (512, 2048)), strict=True)
+    ):
+        raise ValueError(
+            "only ResNet-18 and ResNet-50 with --depth_input sparse and without --confidence "
+            "have a released form"
+        )
     heads = state.get("decoder.heads.weight")
     if heads is None or heads.shape[1] != 9:
         raise ValueError(

@@ -167,12 +167,21 @@ def test_the_name_of_a_file_does_not_make_it_another_kind(name, tmp_path):
 
 
 def test_a_compiled_part_of_a_network_loads_and_the_architecture_is_told_by_its_shapes(tmp_path):
-    for options in ({"refine": "none"}, {"refine": "spn"}, {"refine": "cspn"}):
-        state = build_model("resnet18", **options).state_dict()
+    refinements = {"none": "resnet18", "spn": "resnet18", "cspn": "resnet10_half"}
+    for refine, arch in refinements.items():
+        state = build_model(arch, refine=refine).state_dict()
         state = {key.replace("encoder.", "encoder._orig_mod."): v for key, v in state.items()}
         torch.save(state, tmp_path / "weights.pth")
         args = load_checkpoint(tmp_path / "weights.pth").args
-        assert args["refine"] == options["refine"] and args["arch"] == "resnet18"
+        assert args["refine"] == refine and args["arch"] == arch
+
+
+def test_weights_of_a_width_that_no_network_has_get_a_sentence(tmp_path):
+    state = build_model("resnet18").state_dict()
+    state["encoder.conv2.weight"] = state["encoder.conv2.weight"][:100]
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="has 100 output channels, expected one of 512, 2048"):
+        load_checkpoint(tmp_path / "weights.pth")
 
 
 def test_the_published_names_load_with_any_prefix(tmp_path):

@@ -88,6 +88,25 @@ def test_wrong_inputs_get_a_sentence(shape, sentence):
         build_model("resnet18")(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("size", [(32, 32), (57, 75), (228, 304)])
+def test_the_compact_network_takes_any_size_and_has_three_million_parameters(size):
+    model = build_model("resnet10_half", depth_input="filled", confidence=True).eval()
+    assert sum(p.numel() for p in model.parameters()) <= 3_000_000
+    rgbd = torch.rand(1, 4, *size)
+    with torch.no_grad():
+        depth, error = model(rgbd, with_error=True)
+    assert depth.shape == error.shape == (1, 1, *size)
+    assert depth.isfinite().all() and (error > 0).all()
+
+
+def test_what_was_not_published_has_no_released_weights_in_or_out():
+    for options in ({"arch": "resnet10_half"}, {"depth_input": "filled"}, {"confidence": True}):
+        with pytest.raises(ValueError, match="have a released form"):
+            export_released_state_dict(build_model(**{"arch": "resnet18"} | options).state_dict())
+    with pytest.raises(PretrainedError, match="no ImageNet weights for resnet10_half"):
+        build_model("resnet10_half", pretrained=True)
+
+
 def test_an_unknown_architecture_gets_a_sentence():
     with pytest.raises(ValueError, match="arch must be one of resnet18, resnet50"):
         build_model("vgg16")
