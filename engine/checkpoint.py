@@ -361,10 +361,11 @@ def load_network(
         CheckpointError: the weights are another network's, or the settings no network's.
     """
     try:
-        model = build_model(**settings.model_options())
+        with torch.device("meta"):  # no random weights that would be overwritten
+            model = build_model(**settings.model_options())
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}: its settings are wrong: {error}") from error
-    load_weights(model.to(device), checkpoint)
+    load_weights(model.to_empty(device=device), checkpoint)
     return model
 
 

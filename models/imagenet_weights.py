@@ -43,7 +43,7 @@ def load_imagenet_encoder(encoder: nn.Module, arch: str, folder: Path = PRETRAIN
             raise PretrainedError(f"{path} is not a readable state dict of tensors") from error
         source = str(path)
     else:
-        import torchvision  # here, as in `models.encoder`
+        import torchvision  # which takes seconds, see `models.resnet`
 
         if arch not in torchvision.models.list_models():
             raise PretrainedError(f"there are no ImageNet weights for {arch} (--no-pretrain)")

@@ -107,6 +107,22 @@ def test_what_was_not_published_has_no_released_weights_in_or_out():
         build_model("resnet10_half", pretrained=True)
 
 
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_the_residual_stages_compute_what_torchvisions_do(arch):
+    import torchvision
+
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(arch, weights=None)
+    ours = build_model(arch).encoder
+    state = {k: v for k, v in theirs.state_dict().items() if k.startswith("layer")}
+    assert [k for k in ours.state_dict() if k.startswith("layer")] == list(state)
+    ours.load_state_dict(state, strict=False)
+    x = expected = torch.randn(2, 64, 13, 18)
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        x, expected = ours.get_submodule(name)(x), theirs.get_submodule(name)(expected)
+        assert torch.equal(x, expected)
+
+
 def test_an_unknown_architecture_gets_a_sentence():
     with pytest.raises(ValueError, match="arch must be one of resnet18, resnet50"):
         build_model("vgg16")

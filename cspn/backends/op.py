@@ -81,28 +81,35 @@ def _choose(backend: str, direction: str, *tensors: Tensor | None) -> ModuleType
     raise ValueError(f'impl="{backend}" cannot serve here: {reason}; what can: {", ".join(able)}')
 
 
-@torch.library.custom_op("cspn::propagate", mutates_args=(), schema=f"({_SCHEMA}) -> Tensor")
-def _propagate(guidance, coarse, sparse, steps, norm_type, anchor, backend="fast"):
+# Not `torch.library.custom_op`, which imports the whole compiler at its first call.
+torch.library.define("cspn::propagate", f"({_SCHEMA}) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+torch.library.define(
+    "cspn::propagate_backward",
+    f"(Tensor grad_refined, {_SCHEMA}) -> (Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+_propagate = torch.ops.cspn.propagate.default
+_propagate_backward = torch.ops.cspn.propagate_backward.default
+
+
+@torch.library.impl("cspn::propagate", "default")
+def _(guidance, coarse, sparse, steps, norm_type, anchor, backend="fast"):
     module = _choose(backend, "forward", guidance, coarse, sparse)
     return module.forward(Inputs(guidance, coarse, sparse, steps, norm_type, anchor))
 
 
-@torch.library.custom_op(
-    "cspn::propagate_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad_refined, {_SCHEMA}) -> (Tensor, Tensor)",
-)
-def _propagate_backward(grad, guidance, coarse, sparse, steps, norm_type, anchor, backend="fast"):
+@torch.library.impl("cspn::propagate_backward", "default")
+def _(grad, guidance, coarse, sparse, steps, norm_type, anchor, backend="fast"):
     module = _choose(backend, "backward", grad, guidance, coarse, sparse)
     return module.backward(grad, Inputs(guidance, coarse, sparse, steps, norm_type, anchor))
 
 
-@_propagate.register_fake
+@torch.library.register_fake("cspn::propagate")
 def _(guidance, coarse, *_):
     return torch.empty_like(coarse, memory_format=torch.contiguous_format)
 
 
-@_propagate_backward.register_fake
+@torch.library.register_fake("cspn::propagate_backward")
 def _(grad, guidance, coarse, *_):
     keep = {"memory_format": torch.contiguous_format}
     return torch.empty_like(guidance, **keep), torch.empty_like(coarse, **keep)
@@ -129,4 +136,4 @@ def _backward(ctx, grad_refined: Tensor) -> tuple[Tensor | None, ...]:
     return *gradients, None, None, None, None, None
 
 
-_propagate.register_autograd(_backward, setup_context=_setup_context)
+torch.library.register_autograd("cspn::propagate", _backward, setup_context=_setup_context)

@@ -1,0 +1,85 @@
+"""The residual stages of a ResNet, with torchvision's arithmetic and names of parameters.
+
+Written here because importing torchvision takes longer than a prediction: it imports PyTorch's
+compiler with it. Its ImageNet weights load into these stages (`models.imagenet_weights`).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (ResNet-18): (B, I, h, w) -> (B, C, h/s, w/s)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = _shortcut(in_channels, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(x)).add_(shortcut), inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut (ResNet-50), the stride in the 3x3 one as in
+    torchvision: (B, I, h, w) -> (B, 4C, h/s, w/s)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1):
+        super().__init__()
+        out_channels = self.expansion * channels
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        return F.relu(self.bn3(self.conv3(x)).add_(shortcut), inplace=True)
+
+
+# Architecture -> its block and how many of them there are in each of the four stages.
+BLOCKS = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet10_half": (BasicBlock, (1, 1, 1, 1)),
+}
+# Channels before the first stage, and in its blocks; they double from stage to stage.
+STEM_CHANNELS = {"resnet18": 64, "resnet50": 64, "resnet10_half": 32}
+
+
+def residual_stages(arch: str) -> list[nn.Module]:
+    """Return layer1..4 of a ResNet; each but the first halves the map in its first block."""
+    block, counts = BLOCKS[arch]
+    stages, in_channels = [], STEM_CHANNELS[arch]
+    for n, count in enumerate(counts):
+        channels, stride = STEM_CHANNELS[arch] * 2**n, 2 if n else 1
+        blocks = [block(in_channels, channels, stride)]
+        in_channels = block.expansion * channels
+        blocks += [block(in_channels, channels) for _ in range(count - 1)]
+        stages.append(nn.Sequential(*blocks) if count > 1 else blocks[0])
+        for module in stages[-1].modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return stages
+
+
+def _shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential | None:
+    """Return the 1x1 convolution of a shortcut, None where the block keeps its input's shape."""
+    if stride == 1 and in_channels == channels:
+        return None
+    conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels))
