@@ -70,7 +70,7 @@ def residual_stages(arch: str) -> list[nn.Module]:
         blocks = [block(in_channels, channels, stride)]
         in_channels = block.expansion * channels
         blocks += [block(in_channels, channels) for _ in range(count - 1)]
-        stages.append(nn.Sequential(*blocks) if count > 1 else blocks[0])
+        stages.append(nn.Sequential(*blocks))
         for module in stages[-1].modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
