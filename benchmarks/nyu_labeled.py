@@ -89,6 +89,8 @@ def _run(args: argparse.Namespace, name: str, seed: int, *, baselines: bool) -> 
     epochs = pd.read_json(folder / "log.jsonl", lines=True).query("event == 'epoch'")
     summary = pd.read_csv(folder / "eval_result" / "summary.csv")
     own = ~summary["method"].isin(("nearest", "linear"))
+    if not baselines:  # a folder of an earlier call may hold them
+        summary, own = summary[own].copy(), own[own]
     summary.insert(0, "row", summary["method"].where(~own, name))
     chosen = pd.read_csv(folder / "eval.csv")["RMSE"].idxmin() + 1
     for column, value in {
