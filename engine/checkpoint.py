@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.config import NetworkConfig
 from engine.errors import CheckpointError, OptionError
-from engine.files import replace_file
+from engine.files import replace_file, replace_text
 from engine.flags import Resume
 from engine.safe_load import safe_load
 from models import (
@@ -35,23 +35,16 @@ from models.spn import SPN
 FORMAT = "cspn-depth 1"
 # Of a network that is shared: its weights and its settings.
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-# Where the networks that come with the project lie, each in a folder of its own.
+# Where the networks that come with the project lie, each in a folder of its own, and the one that
+# is used where none is named; `--resume pretrained/NAME` names another.
 SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
+DEFAULT_NETWORK = "cspn_resnet18_any"
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # What every file of this format holds, and what one to go on from holds besides.
 _PARTS = {"model": dict, "args": dict, "epoch": int}
-_TRAINING_PARTS = {
-    "optimizer": dict,
-    "schedule": dict,
-    "scaler": dict,
-    "step": int,
-    "position": int,
-    "best_rmse": float,
-    "rows": dict,
-    "epoch_scores": dict,
-    "skipped": dict,
-    "rng": dict,
-}
+_TRAINING_PARTS = {"step": int, "position": int, "best_rmse": float} | dict.fromkeys(
+    ("optimizer", "schedule", "scaler", "rows", "epoch_scores", "skipped", "rng"), dict
+)
 
 # Where training scripts put a state dict in the file they save, and what wrappers of a network put
 # before its keys.
@@ -92,7 +85,6 @@ def save_checkpoint(path: Path, state: dict, *, keep_as: Path | None = None) -> 
     Raises:
         OSError: it could not be written; the file that was there still is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(path, {"format": FORMAT, **state}, keep_as=keep_as)
 
 
@@ -110,7 +102,6 @@ def save_released(path: Path, model: nn.Module) -> int:
         state = export_released_state_dict(model.state_dict())
     except ValueError as error:
         raise OptionError(str(error)) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(path, state, legacy=True)
     return len(state)
 
@@ -118,9 +109,10 @@ def save_released(path: Path, model: nn.Module) -> int:
 def save_file(
     path: Path, content: dict, *, keep_as: Path | None = None, legacy: bool = False
 ) -> None:
-    """`torch.save` to `path`, which never holds half a file.
+    """Write `content` by `torch.save`; `path` never holds half a file.
 
     Args:
+        keep_as: name under which the file that was there stays.
         legacy: write PyTorch's format before 1.6, a sequence of pickles in place of an archive.
     """
 
@@ -133,13 +125,14 @@ def save_file(
                 raise error.__context__ from error
             raise
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, write, keep_as=keep_as)
 
 
 def find_checkpoint(
     path: Path, names: tuple[str, ...] = ("best_model.pth", "last.pth", WEIGHTS)
 ) -> Path:
-    """`path` itself, or the first of `names` in it where it is a run folder or a shared network's.
+    """Return `path`, or the first of `names` in it where it is a folder, a run's or a network's.
 
     Raises:
         CheckpointError: neither exists.
@@ -155,18 +148,17 @@ def find_checkpoint(
 
 
 def shipped_network(folder: Path = SHIPPED) -> Path:
-    """Return the folder of the network that comes with the project, used where none is named.
+    """Return `DEFAULT_NETWORK` in a folder of networks, for where no checkpoint is named.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: it is not there.
     """
-    found = sorted(folder.glob(f"*/{WEIGHTS}"))
-    if not found:
+    network = folder / DEFAULT_NETWORK
+    if not (network / WEIGHTS).is_file():
         raise CheckpointError(
-            f"name a checkpoint: --resume CHECKPOINT (a file or a run folder); {folder} holds no "
-            "network to use without one"
+            "name a checkpoint: --resume CHECKPOINT (a file or a run folder); there is no "
+            f"{network / WEIGHTS} to use without one"
         )
-    network = found[0].parent
     return network.relative_to(Path.cwd()) if network.is_relative_to(Path.cwd()) else network
 
 
@@ -202,10 +194,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
         return Checkpoint(path, model, _released_args(path, model), "published", dropped=dropped)
-    if (
-        not {"encoder.conv1_1.weight", "encoder.conv2.weight", "decoder.heads.weight"}
-        <= model.keys()
-    ):
+    own = ("encoder.conv1_1.weight", "encoder.conv2.weight", "decoder.heads.weight")
+    if not all(key in model and model[key].dim() == 4 for key in own):
         raise CheckpointError(
             f"{path} is a state dict of another network than the published one or this project's; "
             f"its first key is {next(iter(named))}"
@@ -239,16 +229,15 @@ def save_shared(folder: Path, model: nn.Module, settings: NetworkConfig) -> None
         key: (value.half() if value.dim() > 1 else value).contiguous().cpu()
         for key, value in model.state_dict().items()
     }
-    fields = NetworkConfig.fields().values()
-    of_network = [field.name for field in fields if field.metadata["resume"] is Resume.FIXED]
+    fields = NetworkConfig.fields().items()
+    of_network = [name for name, field in fields if field.metadata["resume"] is Resume.FIXED]
     kept = {name: getattr(settings, name) for name in of_network}
     replace_file(folder / WEIGHTS, lambda stream: stream.write(save(tensors)))
-    text = json.dumps(kept, indent=2) + "\n"
-    replace_file(folder / CONFIG, lambda stream: stream.write(text.encode()))
+    replace_text(folder / CONFIG, json.dumps(kept, indent=2) + "\n")
 
 
 def _state_dict(path: Path, state: dict) -> dict[str, Tensor]:
-    """The named tensors of a file: itself, or what it holds under one of the usual keys."""
+    """Return the named tensors of a file: itself, or what it holds under one of the usual keys."""
     inner = next((state[key] for key in _CONTAINERS if isinstance(state.get(key), dict)), None)
     if inner:
         return _state_dict(path, inner)
@@ -258,14 +247,14 @@ def _state_dict(path: Path, state: dict) -> dict[str, Tensor]:
 
 
 def _own_args(path: Path, model: dict[str, Tensor]) -> dict:
-    """What the shapes of this project's weights tell; all else is the flags' default."""
+    """Return the settings that show in the shapes of this project's weights."""
     channels = model["decoder.heads.weight"].shape[1]
     if channels not in _HEADS:
         raise CheckpointError(
             f"{path}: decoder.heads.weight has {channels} output channels, expected one of "
             + ", ".join(map(str, _HEADS))
         )
-    args = {"arch": _arch(path, model)} | _HEADS[channels]
+    args = {"arch": _arch(path, model), **_HEADS[channels]}
     if model["encoder.conv1_1.weight"].shape[1] == INPUT_CHANNELS["filled"]:
         args["depth_input"] = "filled"
     if "decoder.error_head.weight" in model:
@@ -293,18 +282,13 @@ def _own_checkpoint(path: Path, state: dict) -> Checkpoint:
     if not state["model"]:
         raise CheckpointError(f"{path} holds no weights")
     _check_tensors(path, state["model"])
-    return Checkpoint(
-        path=path,
-        model=state["model"],
-        args=state["args"],
-        kind="this project's",
-        epoch=state["epoch"],
-        training=state if has_training else {},
-    )
+    training = state if has_training else {}
+    kept = (state["model"], state["args"], "this project's", state["epoch"])
+    return Checkpoint(path, *kept, training=training)
 
 
 def _check_tensors(path: Path, model: dict) -> None:
-    """Weights are named, dense, real and finite; counters are whole numbers."""
+    """Raise unless weights are named, dense, real and finite, and counters whole numbers."""
     for key, value in model.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path} holds something else than a named tensor in its weights")
@@ -317,7 +301,7 @@ def _check_tensors(path: Path, model: dict) -> None:
 
 
 def _released_args(path: Path, model: dict[str, Tensor]) -> dict:
-    """What a published file tells: the architecture by its width, the norm by its folder."""
+    """Return the architecture of a published file by its width, the norm by its folder."""
     if "encoder.conv2.weight" not in model:
         raise CheckpointError(f"{path} lacks conv2.weight, which the published network has")
     arch = _arch(path, model)
@@ -372,11 +356,8 @@ def load_network(
 def describe(checkpoint: Checkpoint, settings: NetworkConfig) -> str:
     """Return in words what was found in the file and which network will run."""
     epoch = f", epoch {checkpoint.epoch}" if checkpoint.epoch else ""
-    propagation = settings.refine
-    if propagation == "cspn":
-        propagation = (
-            f"{settings.cspn_step} steps, {settings.cspn_norm_type}, {settings.cspn_anchor}"
-        )
+    steps = f"{settings.cspn_step} steps, {settings.cspn_norm_type}, {settings.cspn_anchor}"
+    propagation = steps if settings.refine == "cspn" else settings.refine
     lines = [
         f"{checkpoint.path}: {checkpoint.kind} checkpoint, {settings.model} {settings.arch}{epoch}",
         f"propagation: {propagation}",

@@ -140,7 +140,7 @@ def sync_context(network: nn.Module, is_update_step: bool) -> contextlib.Abstrac
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Give every process the main one's running statistics, so that all score one network."""
+    """Broadcast the main process's running statistics, so that all score one network."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

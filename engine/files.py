@@ -11,7 +11,7 @@ import pandas as pd
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, keep_as: Path | None = None, durable: bool = False) -> Iterator[Path]:
-    """Give the path of a file beside `path`, of the same ending, for the context to write; only
+    """Yield the path of a file beside `path`, of the same ending, for the context to write; only
     when it is written does it get the name.
 
     A reader of `path`, or of what a power cut leaves, finds the old content or the new one. A write

@@ -99,6 +99,13 @@ def test_broken_checkpoints_get_a_sentence(saved, tmp_path):
         ({"format": FORMAT, "model": [], "args": {}, "epoch": 1}, "lacks its model"),
         ({"a": 1}, "neither"),
         ({"fc.weight": torch.zeros(1)}, "another network than the published one"),
+        (
+            {
+                f"{layer}.weight": torch.zeros(())
+                for layer in ("encoder.conv1_1", "encoder.conv2", "decoder.heads")
+            },
+            "another network than the published one",
+        ),
     ):
         torch.save(value, broken)
         with pytest.raises(CheckpointError, match=sentence):

@@ -96,10 +96,15 @@ def test_without_a_checkpoint_the_network_that_comes_along_is_used(shared, tmp_p
     folder = tmp_path / "pretrained"
     with pytest.raises(CheckpointError, match="name a checkpoint: --resume"):
         engine.checkpoint.shipped_network(folder)
-    (folder / "some_network").mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG):
-        (folder / "some_network" / name).write_bytes((shared / name).read_bytes())
-    assert engine.checkpoint.shipped_network(folder) == folder / "some_network"
+    # An earlier one by name is another network, which is used where it is named.
+    for network in ("a_network", engine.checkpoint.DEFAULT_NETWORK):
+        with pytest.raises(CheckpointError, match="name a checkpoint: --resume"):
+            engine.checkpoint.shipped_network(folder)
+        (folder / network).mkdir(parents=True)
+        for name in (WEIGHTS, CONFIG):
+            (folder / network / name).write_bytes((shared / name).read_bytes())
+    assert engine.checkpoint.shipped_network(folder) == folder / network
+    assert find_checkpoint(folder / "a_network").parent.name == "a_network"
 
 
 def test_the_expected_error_is_written_beside_the_depth(shared, tmp_path):
