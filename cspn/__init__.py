@@ -8,7 +8,8 @@ needs nothing but PyTorch and NumPy: no network, no data. Copy this folder into 
     propagation   the method, `propagate`, the layer `CSPN`, the table of implementations
     reference     the equations term by term
     backends/     op (the operator cspn::propagate, differentiable), computed by one of
-                  triton_gpu, numba_cpu (numba_kernels, simd) and eager; convolution for export
+                  triton_gpu, numba_cpu (numba_kernels, numba_rows, simd) and eager; convolution
+                  for export
 """
 
 from cspn.propagation import ANCHORS, CSPN, IMPLEMENTATIONS, propagate

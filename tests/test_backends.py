@@ -352,13 +352,13 @@ def test_packages_that_are_not_installed_are_no_news(tmp_path):
 
 CACHED = """
 import numpy as np
-from cspn.backends.numba_kernels import _compiled
+from cspn.backends.numba_rows import compiled
 
-@_compiled
+@compiled
 def first(values):
     return values[0] + 1
 
-@_compiled
+@compiled
 def last(values):
     return values[-1] + 1
 

@@ -3,8 +3,6 @@
 Numba leaves it to LLVM to find loops that vector instructions can run, and LLVM gives up where
 many arrays might overlap. Here the instructions are written down. An index is the number of values
 before it in a C-contiguous float32 array; nothing checks it.
-
-Numba's cache does not look into this file: after a change here, `numba_kernels.py` must change too.
 """
 
 import functools
