@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +31,21 @@ from dataloaders.sampling import Measurements, measure
 from engine import flags
 from engine.checkpoint import shipped_network
 from engine.cli import run_script, user_sentence
-from engine.errors import OptionError, RunError
+from engine.errors import RunError
 from engine.files import whole_file
 from engine.flags import given_flags
 from engine.metrics import depth_metrics
+from engine.precision import prepare_device
 from inference.image_files import read_depth, read_rgb
 from inference.options import PredictConfig
 from inference.pairs import Pair, match_pairs, protect_inputs
-from inference.point_cloud import Intrinsics, save_ply, without_flying_pixels
+from inference.point_cloud import save_ply, without_flying_pixels
 from inference.predictor import Prediction, Predictor
+from inference.results import Results
 from inference.sources import open_source
-from inference.stream import Results, run_stream
+from inference.sources.calibration import read_camera
+from inference.sources.projection import Camera
+from inference.stream import run_stream
 from models import packed_weights
 from visualize.pictures import prediction_picture, save_depth_png, save_picture
 
@@ -57,27 +62,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = PredictConfig.of(given_flags(build_parser(), argv))
-    if args.source is None and args.rgb is None:
-        raise OptionError("give --rgb and its measurements, or a recording: --from KIND PATH")
-    if args.source is None and (args.sparse is None) == (args.sample_from is None):
-        raise OptionError("give either --sparse or --sample-from")
-    if args.source is not None and args.sample_from is not None:
-        raise OptionError("--sample-from goes with --rgb, not with --from")
+    given = given_flags(build_parser(), argv)
+    args = PredictConfig.of(given)
+    args.check_given(given)
     predict = predict_recording if args.source is not None else predict_pairs
-    predict(
-        args,
-        lambda: Predictor.from_checkpoint(
-            args.resume or shipped_network(),
-            device=args.device,
-            steps=args.cspn_step,
-            norm_type=args.cspn_norm_type,
-            anchor=args.cspn_anchor,
-            resize=args.resize,
-            max_tile_pixels=args.max_tile_pixels,
-            thin=args.thin,
-        ),
-    )
+    checkpoint = args.resume or shipped_network()
+    predict(args, partial(Predictor.from_checkpoint, checkpoint, **args.network()))
 
 
 def predict_recording(args: PredictConfig, load: Callable[[], Predictor]) -> None:
@@ -88,20 +78,22 @@ def predict_recording(args: PredictConfig, load: Callable[[], Predictor]) -> Non
         Path(args.out), args.write or ["png"], map(Path, read), flying=args.flying_pixels
     )
     predictor = load()
+    prepare_device(predictor.device, give_back_memory=False)
     print(predictor.describe(), *(f"note: {note}" for note in source.notes), sep="\n")
     said = len(source.notes)
     with packed_weights(predictor.model):
         outcome = run_stream(
             source, predictor, results, sentence=lambda error: user_sentence(error, LOWER)
         )
-    print(*(f"note: {note}" for note in source.notes[said:]), f"{outcome}: {args.out}", sep="\n")
+    notes = source.notes[said:] + outcome.notes
+    print(*(f"note: {note}" for note in notes), f"{outcome}: {args.out}", sep="\n")
     if outcome.bad:
         raise RunError(f"{counted(len(outcome.bad), 'frame')} left out, as said above")
 
 
 def predict_pairs(args: PredictConfig, load: Callable[[], Predictor]) -> None:
     """Complete the depth of an image or of the images of a folder."""
-    camera = Intrinsics.parse(args.intrinsics) if args.intrinsics is not None else None
+    camera = read_camera(args.intrinsics) if args.intrinsics is not None else None
     pairs, left_out = match_pairs(Path(args.rgb), Path(args.sparse or args.sample_from))
     if left_out:
         print(f"left out, without a partner: {', '.join(left_out)}")
@@ -137,7 +129,7 @@ def predict_pair(
     predictor: Predictor,
     pair: Pair,
     args: PredictConfig,
-    camera: Intrinsics | None,
+    camera: Camera | None,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, Prediction, list[str]]:
     """Read one pair and predict.
@@ -193,7 +185,7 @@ def save_prediction(
     rgb: np.ndarray,
     sparse_depth: np.ndarray,
     prediction: Prediction,
-    camera: Intrinsics | None,
+    camera: Camera | None,
     flying: str = "drop",
 ) -> list[Path]:
     """Write the results of one image and return their paths.

@@ -1,16 +1,23 @@
 """The flags of predict.py, of which `SourceConfig` says what is read, for other commands too."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from cspn import ANCHORS, NORM_TYPES
 from dataloaders import SAMPLERS
+from engine.errors import OptionError
 from engine.flags import Settings, count, of_call, positive, seed, whole
+from engine.precision import AMP
 from inference.point_cloud import FLYING
 from inference.predictor import RESIZES
+from inference.results import FORMATS
 from inference.sources import KINDS
-from inference.stream import FORMATS
+from inference.sources.projection import KEEP_OR_UNDO
 from inference.tiling import MAX_TILE_PIXELS
+
+# Flags of the input that images and their measurements have, too.
+_OF_IMAGES = {"rgb", "sparse", "depth_scale", "intrinsics"}
 
 
 @dataclass
@@ -84,6 +91,13 @@ class SourceConfig(Settings):
         None, "least confidence of an iOS measurement, 0 to 2", type=whole, unset="1"
     )
 
+    distortion: str | None = of_call(
+        None,
+        "lens distortion: undo it, or keep the image's own pixels and bend the projection",
+        choices=KEEP_OR_UNDO,
+        unset="undo",
+    )
+
     def options(self) -> dict[str, object]:
         """Return the options of `open_source` that were given."""
         names = [name for name in SourceConfig.fields() if name != "source"]
@@ -117,7 +131,8 @@ class OutputConfig(Settings):
     out: str = of_call("output/predictions", "folder")
     write: tuple[str, ...] | None = of_call(
         None,
-        "of a recording: PNG, NPY, TUM's folder, a ROS bag, a video, one cloud of all frames",
+        "of a recording: PNG, NPY, a PLY of each frame, TUM's folder, a ROS bag, a video, one "
+        "cloud of all frames",
         nargs="+",
         choices=tuple(FORMATS),
         unset="png",
@@ -158,5 +173,36 @@ class PredictConfig(SourceConfig, DrawConfig, OutputConfig):
     cspn_anchor: str | None = of_call(
         None, "what measured pixels keep", choices=ANCHORS, unset="as trained"
     )
+    amp: str = of_call(
+        "off", "mixed precision; heads and propagation stay in float32", choices=tuple(AMP)
+    )
     device: str = of_call("auto", "auto, cpu, cuda or cuda:N")
     debug: bool = of_call(False, "full traceback on errors", action="store_true")
+
+    def network(self) -> dict[str, object]:
+        """Return the options of `Predictor.from_checkpoint`."""
+        names = ("device", "resize", "max_tile_pixels", "thin", "amp")
+        propagation = {n: getattr(self, f"cspn_{n}") for n in ("norm_type", "anchor")}
+        return propagation | {"steps": self.cspn_step} | {n: getattr(self, n) for n in names}
+
+    def check_given(self, given: Iterable[str]) -> None:
+        """Raise OptionError where what is read or written leaves a flag of `given` without effect,
+        or nothing is read."""
+        recording = self.source is not None
+        if not recording and self.rgb is None:
+            raise OptionError("give --rgb and its measurements, or a recording: --from KIND PATH")
+        if not recording and (self.sparse is None) == (self.sample_from is None):
+            raise OptionError("give either --sparse or --sample-from")
+        makes_cloud = {"ply", "cloud"} & set(self.write or ()) or (
+            not recording and self.intrinsics is not None
+        )
+        # Whether there is what these flags need, its name, and the flags.
+        needs = (
+            (not recording, "--rgb without --from", {"sample_from"}),
+            (self.sample_from, "--sample-from", {"n_sample", "sampler", "seed"}),
+            (recording, "--from", SourceConfig.fields().keys() - _OF_IMAGES | {"write"}),
+            (makes_cloud, "--intrinsics, or --write ply or cloud", {"flying_pixels"}),
+        )
+        for there, needed, names in needs:
+            if not there and (unused := sorted(names & set(given))):
+                raise OptionError(f"--{unused[0].replace('_', '-')} goes with {needed}")

@@ -7,6 +7,7 @@ mid-air. `without_flying_pixels` drops them, or moves them to one of the surface
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -32,6 +33,16 @@ DOUBT = 0.04
 _USUAL_OFFSET = 0.15
 
 
+class Rays(Protocol):
+    """A camera: focal lengths [pixels], and `rays(size)`, the slopes x / z and y / z of the rays of
+    an image of that (H, W), which broadcast to it; NaN where a pixel has none."""
+
+    fx: float
+    fy: float
+
+    def rays(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class Intrinsics:
     """A pinhole camera in pixels of the image that the depth belongs to.
@@ -43,6 +54,12 @@ class Intrinsics:
     fy: float
     cx: float
     cy: float
+
+    def rays(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slopes x / z (1, W) and y / z (H, 1) of the rays of an image of `size`."""
+        columns, rows = np.arange(size[1])[None], np.arange(size[0])[:, None]
+        x, y = (columns - self.cx) / self.fx, (rows - self.cy) / self.fy
+        return x.astype(np.float32), y.astype(np.float32)
 
     @classmethod
     def parse(cls, text: str) -> "Intrinsics":
@@ -87,27 +104,28 @@ class Intrinsics:
         return []
 
 
-def back_project(depth: np.ndarray, intrinsics: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
+def back_project(depth: np.ndarray, camera: Rays, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return the points that pixels see.
 
     Args:
         depth: (H, W) metres along the optical axis; pixels that are not positive are left out.
+        camera: of these pixels, a pinhole's `Intrinsics` or one with lens distortion.
+        step: take every step-th row and column.
 
     Returns:
         points (N, 3) float32 metres in the camera's frame (x right, y down, z forward) and the
-        (H, W) mask of the N pixels they belong to, in row order.
+        (h, w) mask of the N pixels they belong to, in row order; h, w are H, W by `step`.
     """
-    seen = np.isfinite(depth) & (depth > 0)
-    rows, columns = np.nonzero(seen)
-    z = depth[seen].astype(np.float32)
-    x = (columns - intrinsics.cx).astype(np.float32) * z / np.float32(intrinsics.fx)
-    y = (rows - intrinsics.cy).astype(np.float32) * z / np.float32(intrinsics.fy)
-    return np.stack((x, y, z), axis=1), seen
+    x, y = (
+        np.broadcast_to(slope, depth.shape)[::step, ::step] for slope in camera.rays(depth.shape)
+    )
+    z = depth[::step, ::step].astype(np.float32)
+    seen = np.isfinite(z) & (z > 0) & np.isfinite(x)
+    z = z[seen]
+    return np.stack((x[seen] * z, y[seen] * z, z), axis=1), seen
 
 
-def flying_pixels(
-    depth: np.ndarray, intrinsics: Intrinsics, error: np.ndarray | None = None
-) -> np.ndarray:
+def flying_pixels(depth: np.ndarray, camera: Rays, error: np.ndarray | None = None) -> np.ndarray:
     """Return which pixels lie in mid-air, on the slope that a regression lays between surfaces.
 
     Such a pixel has, along a row, a column or a diagonal, something nearer on one side and
@@ -124,19 +142,20 @@ def flying_pixels(
     """
     known, far = depth > 0, 2 * REACH + 1
     found = np.zeros(depth.shape, bool) if error is None else known & (error > DOUBT * depth)
-    focal = np.float32((intrinsics.fx + intrinsics.fy) / 2)
+    focal = np.float32((camera.fx + camera.fy) / 2)
     limit = depth / (focal * np.float32(np.tan(np.radians(STEEPEST))))
     margin = far + REACH
     depth = np.where(known, depth, np.nan).astype(np.float32)
     padded = np.pad(depth, margin, constant_values=np.nan)
+    inverse = 1 / padded
 
-    def at(steps: int) -> np.ndarray:
-        """Depth that many steps along the direction."""
+    def at(steps: int, values: np.ndarray = padded) -> np.ndarray:
+        """Depth, or other values, that many steps along the direction."""
         top, left = margin + steps * rows, margin + steps * columns
-        return padded[top : top + depth.shape[0], left : left + depth.shape[1]]
+        return values[top : top + depth.shape[0], left : left + depth.shape[1]]
 
     def slope(middle: int, n: int) -> np.ndarray:
-        return np.abs(1 / at(middle + n) - 1 / at(middle - n))
+        return np.abs(at(middle + n, inverse) - at(middle - n, inverse))
 
     with np.errstate(invalid="ignore"):
         for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -150,7 +169,7 @@ def flying_pixels(
 
 def without_flying_pixels(
     depth: np.ndarray,
-    intrinsics: Intrinsics,
+    camera: Rays,
     error: np.ndarray | None = None,
     how: str = "drop",
 ) -> np.ndarray:
@@ -158,7 +177,7 @@ def without_flying_pixels(
     surfaces beside them ("snap"), or as they are ("keep")."""
     if how == "keep":
         return depth
-    flying = flying_pixels(depth, intrinsics, error)
+    flying = flying_pixels(depth, camera, error)
     if how == "drop":
         return np.where(flying, np.float32(0), depth)
     side = np.ones((2 * REACH + 3, 2 * REACH + 3), np.uint8)
@@ -169,55 +188,52 @@ def without_flying_pixels(
     return np.where(flying, np.where(moved < 1e9, moved, 0), depth).astype(np.float32)
 
 
-def normals_of(depth: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
-    """Return the surface's unit normals (H, W, 3) in the camera's frame, towards the camera; 0
-    where a pixel, or a neighbour that they are made from, has no depth."""
-    rows, columns = np.mgrid[: depth.shape[0], : depth.shape[1]].astype(np.float32)
-    known = depth > 0
-    z = np.where(known, depth, np.nan).astype(np.float32)
-    x = (columns - np.float32(intrinsics.cx)) * z / np.float32(intrinsics.fx)
-    y = (rows - np.float32(intrinsics.cy)) * z / np.float32(intrinsics.fy)
-    points = np.stack([x, y, z], axis=-1)
-    down, right = (_slope(points, axis) for axis in (0, 1))
-    normals = np.cross(down, right)
+def normals_of(depth: np.ndarray, camera: Rays, step: int = 1) -> np.ndarray:
+    """Return the surface's unit normals (h, w, 3) in the camera's frame, towards the camera, at
+    every step-th row and column of depth (H, W) metres; 0 where a pixel, or a neighbour that they
+    are made from, has no depth."""
+    z = np.where(depth > 0, depth, np.nan).astype(np.float32)
+    x, y = camera.rays(depth.shape)
+    points = np.pad(np.stack([x * z, y * z, z]), ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+
+    def at(down: int, right: int) -> np.ndarray:
+        rows, columns = depth.shape
+        return points[:, 1 + down : rows + 1 + down : step, 1 + right : columns + 1 + right : step]
+
+    def slope(down: int, right: int) -> np.ndarray:
+        """Difference to a neighbour on one axis, of the two the one nearer in depth."""
+        before, after = at(0, 0) - at(-down, -right), at(down, right) - at(0, 0)
+        nearer = ~(np.abs(after[2]) > np.abs(before[2])) & np.isfinite(after[2])
+        return np.where(nearer, after, before)
+
     with np.errstate(invalid="ignore", divide="ignore"):
-        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.nan_to_num(normals)
-
-
-def _slope(points: np.ndarray, axis: int) -> np.ndarray:
-    """Return the difference to a neighbour along an axis, of the two the one nearer in depth."""
-    step = np.diff(points, axis=axis)
-    nothing = np.full_like(np.take(points, [0], axis), np.nan)
-    before, after = (np.concatenate(pair, axis) for pair in ((nothing, step), (step, nothing)))
-    with np.errstate(invalid="ignore"):
-        nearer = ~(np.abs(after[..., 2:]) > np.abs(before[..., 2:])) & np.isfinite(after[..., 2:])
-    return np.where(nearer, after, before)
+        normals = np.cross(slope(1, 0), slope(0, 1), axis=0)
+        normals /= np.sqrt((normals * normals).sum(axis=0))
+    return np.moveaxis(np.nan_to_num(normals), 0, -1)
 
 
 def vertices_of(
     depth: np.ndarray,
     rgb: np.ndarray,
-    intrinsics: Intrinsics,
+    camera: Rays,
     pose: np.ndarray | None = None,
-    near: np.ndarray | None = None,
+    step: int = 1,
 ) -> np.ndarray:
     """Return the `VERTEX` of each pixel with depth, in row order.
 
     Args:
-        depth: (H, W) metres. rgb: (H, W, 3) uint8. intrinsics: see `back_project`.
+        depth: (H, W) metres. rgb: (H, W, 3) uint8. camera, step: see `back_project`.
         pose: (4, 4) camera to world; None leaves points and normals in the camera's frame.
-        near: depth to take the normals from, where `depth` is a part of it.
     """
-    points, seen = back_project(depth, intrinsics)
-    normals = normals_of(depth if near is None else near, intrinsics)[seen]
+    points, seen = back_project(depth, camera, step)
+    normals = normals_of(depth, camera, step)[seen]
     if pose is not None:
         points = points @ pose[:3, :3].T + pose[:3, 3]
         normals = normals @ pose[:3, :3].T
+    colors = rgb[::step, ::step][seen]
     vertices = np.empty(len(points), VERTEX)
-    for i in range(3):
-        vertices["xyz"[i]], vertices["n" + "xyz"[i]] = points[:, i], normals[:, i]
-        vertices[("red", "green", "blue")[i]] = rgb[..., i][seen]
+    for i, values in enumerate((*points.T, *normals.T, *colors.T)):
+        vertices[VERTEX.names[i]] = values
     return vertices
 
 
@@ -265,12 +281,12 @@ def save_ply(
     path: Path,
     depth: np.ndarray,
     rgb: np.ndarray,
-    intrinsics: Intrinsics,
+    camera: Rays,
     pose: np.ndarray | None = None,
 ) -> int:
     """Write the points of one image; see `vertices_of` and `PlyWriter`. Return how many."""
     path.unlink(missing_ok=True)
     writer = PlyWriter(path)
-    writer.append(vertices_of(depth, rgb, intrinsics, pose))
+    writer.append(vertices_of(depth, rgb, camera, pose))
     writer.close()
     return writer.count

@@ -9,7 +9,6 @@ H, W the image; h, w what the network is given, which `resize` chooses.
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from dataloaders import DATA_SETS, RGB_ENCODINGS, DataError
-from dataloaders.errors import counted
 from dataloaders.hdf5 import MAX_VALUES
 from dataloaders.sampling import resize_points, thin_points
 from dataloaders.transforms import encode_rgb, resized_size
@@ -36,71 +34,14 @@ from engine.checkpoint import (
     save_shared,
 )
 from engine.errors import OptionError
-from engine.precision import use_exact_float32
+from engine.precision import AMP, autocast, use_exact_float32
 from inference.image_files import MAX_PIXELS
+from inference.prediction import Prediction, Prepared
 from inference.tiling import MAX_TILE_PIXELS, MIN_TILE_PIXELS, run_tiled
 from models import DepthCompletionNet
 from models.network import MIN_SIZE
 
 RESIZES = ("training", "none")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says about one image.
-
-    depth: (H, W) float32 metres, refined. It is a regression: nothing keeps it positive.
-    coarse_depth: (H, W) float32 metres, before the refinement; the same as `depth` without one.
-    resize: "training" or "none", as it was run.
-    network_size: (h, w) that the network saw.
-    tiles: how many overlapping tiles that took.
-    measurements: how many were given.
-    used: how many of them the network saw; fewer where some met in one pixel or were thinned.
-    expected: how many training gave the network in an image of that size, None where unknown or
-        where it takes any number.
-    error: (H, W) float32 metres, the absolute error of `depth` that the network expects; None of a
-        network without that estimate. It is the scale of a Laplace distribution: nine pixels in ten
-        should be within 2.3 times of it.
-    """
-
-    depth: np.ndarray
-    coarse_depth: np.ndarray
-    resize: str
-    network_size: tuple[int, int]
-    tiles: int
-    measurements: int
-    used: int
-    expected: int | None
-    error: np.ndarray | None = None
-
-    def seen(self) -> str:
-        """Return what the network was given, as a clause."""
-        height, width = self.network_size
-        scale = {"training": "the training scale", "none": "its own size"}[self.resize]
-        tiles = f" in {self.tiles} tiles" if self.tiles > 1 else ""
-        measurements = counted(self.used, "measurement")
-        return f"the network saw {width}x{height} ({scale}){tiles}, {measurements}"
-
-    def notes(self) -> list[str]:
-        """Return what a user should know before trusting the depth, a clause each."""
-        notes, dropped = [], self.measurements - self.used
-        if dropped and self.used == self.expected:
-            notes.append(
-                f"{counted(dropped, 'measurement')} beyond training's density dropped (--no-thin)"
-            )
-        elif dropped > 0.1 * self.measurements:
-            notes.append(f"{counted(dropped, 'measurement')} dropped for another in the same pixel")
-        trained = f"training gave the network {self.expected} measurements here"
-        if not self.used:
-            notes.append("without any measurement the depth is a guess from the colours alone")
-        elif self.expected and self.used < 0.5 * self.expected:
-            notes.append(f"{trained}; expect worse depth")
-        elif self.expected and self.used > 2 * self.expected:
-            notes.append(f"{trained}; more can hurt")
-        behind = float((self.depth <= 0).mean())
-        if behind:
-            notes.append(f"{behind:.3%} of the pixels are not positive: 0 in the PNG, no points")
-        return notes
 
 
 class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completion"]):
@@ -119,6 +60,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         thin: give the network no more measurements than that: where there are more than training
             ever drew (5 standard deviations), a random choice of them, the same one every time.
             A network trained with 500 measurements gets worse with more.
+        amp: mixed precision, one of `engine.precision.AMP`; heads and propagation stay in float32.
 
     Raises:
         OptionError: an option that does not exist, or a tile that is too small.
@@ -135,10 +77,12 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         max_tile_pixels: int = MAX_TILE_PIXELS,
         density: float | None = None,
         thin: bool = True,
+        amp: str = "off",
     ):
         for name, value, allowed in (
             ("rgb_encoding", rgb_encoding, RGB_ENCODINGS),
             ("resize", resize, RESIZES),
+            ("amp", amp, AMP),
         ):
             if value not in allowed:
                 raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
@@ -154,6 +98,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         self.max_tile_pixels = max_tile_pixels
         self.density = density
         self.thin = thin
+        self.amp = amp
         self.checkpoint: Checkpoint | None = None
         self.settings: config.NetworkConfig | None = None
 
@@ -169,6 +114,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         resize: str = "training",
         max_tile_pixels: int = MAX_TILE_PIXELS,
         thin: bool = True,
+        amp: str = "off",
     ) -> "Predictor":
         """A predictor with the weights and settings of a checkpoint, ours or a published one.
 
@@ -177,7 +123,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
             device: "auto" (the first GPU where there is one), "cpu", "cuda" or "cuda:N".
             steps, norm_type, anchor: of the propagation, None for the checkpoint's own. A
                 published file does not hold its `norm_type`; it is told from its folder's name.
-            resize, max_tile_pixels, thin: see `Predictor`.
+            resize, max_tile_pixels, thin, amp: see `Predictor`.
 
         Raises:
             CheckpointError: no such file, or not a checkpoint of this network.
@@ -210,6 +156,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
             if settings.depth_input == "sparse"
             else None,
             thin=thin,
+            amp=amp,
         )
         predictor.checkpoint, predictor.settings = checkpoint, settings
         return predictor
@@ -264,6 +211,12 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
             DataError: another shape or type, depth that cannot be metres, no pixels, or more of
                 them than the limit for images.
         """
+        prepared = self.prepare(rgb, sparse_depth)
+        return self.finish(prepared, *self.run(prepared))
+
+    def prepare(self, rgb: np.ndarray, sparse_depth: np.ndarray) -> Prepared:
+        """Return an image and its measurements as the network takes them; arguments and errors are
+        those of a call. With `run` and `finish` it is a call in steps, for threads of their own."""
         rgb, sparse_depth = _checked(rgb, sparse_depth)
         measurements, own_size = int(np.count_nonzero(sparse_depth)), sparse_depth.shape
         size = own_size
@@ -284,18 +237,25 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         pad = [(0, max(MIN_SIZE - length, 0)) for length in size]
         rgb = np.pad(rgb, (*pad, (0, 0)), mode="edge")
         sparse_depth = np.pad(sparse_depth, pad)
+        return Prepared(rgb, sparse_depth, own_size, size, measurements, used, expected)
 
-        maps, tiles = run_tiled(
-            sparse_depth.shape,
-            lambda window: self._run(rgb[window], sparse_depth[window]),
+    def run(self, prepared: Prepared) -> tuple[np.ndarray, int]:
+        """Return the network's maps (2 or 3, h, w) of what `prepare` gave: depth, coarse depth and,
+        of a network that estimates it, the expected error [m]; and how many tiles that took."""
+        return run_tiled(
+            prepared.sparse_depth.shape,
+            lambda window: self._run(prepared.rgb[window], prepared.sparse_depth[window]),
             self.max_tile_pixels,
         )
+
+    def finish(self, prepared: Prepared, maps: np.ndarray, tiles: int) -> Prediction:
+        """Return what `run` gave at the image's own size."""
+        height, width = prepared.size
         depth, coarse_depth, *error = (
-            _resize_dense(m[: size[0], : size[1]], own_size) for m in maps
+            _resize_dense(m[:height, :width], prepared.own_size) for m in maps
         )
-        return Prediction(
-            depth, coarse_depth, self.resize, size, tiles, measurements, used, expected, *error
-        )
+        counts = prepared.measurements, prepared.used, prepared.expected
+        return Prediction(depth, coarse_depth, self.resize, prepared.size, tiles, *counts, *error)
 
     def _thinned(self, sparse_depth: np.ndarray) -> tuple[np.ndarray, int | None]:
         """Sparse depth at the network's size, no denser than in training, and what that means."""
@@ -320,12 +280,12 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         """(h, w, 3) uint8 and (h, w) metres -> (2 or 3, h, w) metres: depth, coarse depth and, of a
         network that estimates it, the expected error."""
         batch = self.network_input(rgb, sparse_depth)
-        coarse_depth, guidance, error = self.model.estimate(batch)
-        maps = (
-            [coarse_depth, coarse_depth] if error is None else [coarse_depth, coarse_depth, error]
-        )
-        if self.model.refinement is not None:
-            maps[0] = self.model.refinement(guidance, coarse_depth, batch[:, 3:4])
+        with autocast(self.amp, self.device):
+            coarse_depth, guidance, error = self.model.estimate(batch)
+            depth = coarse_depth
+            if self.model.refinement is not None:
+                depth = self.model.refinement(guidance, coarse_depth, batch[:, 3:4])
+        maps = [depth, coarse_depth] + [error] * (error is not None)
         return torch.cat(maps, dim=1)[0].float().cpu().numpy()
 
 

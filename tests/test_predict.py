@@ -1,5 +1,6 @@
 """The predictor and predict.py on people's own files."""
 
+import json
 import resource
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from engine.checkpoint import CheckpointError, save_checkpoint
 from engine.errors import OptionError, RunError
 from inference.point_cloud import Intrinsics, without_flying_pixels
 from inference.predictor import Prediction, Predictor
+from inference.sources.projection import Camera
 from models import build_model, convert_released_state_dict
 from visualize.pictures import FOOT_HEIGHT, GAP, LABEL_HEIGHT
 
@@ -234,6 +236,31 @@ def test_the_command_writes_what_it_promises(pair, photo, checkpoint, tmp_path, 
     np.testing.assert_array_equal(colors, pair[0][kept > 0])
 
 
+def test_a_cloud_follows_the_rays_of_a_lens(photo, pair, checkpoint, tmp_path):
+    lens = {"K": [150, 0, 80, 0, 150, 60, 0, 0, 1], "D": [-0.2, 0.05, 0, 0]}
+    (tmp_path / "lens.json").write_text(json.dumps(lens | {"width": 160, "height": 120}))
+    np.save(tmp_path / "sparse.npy", pair[1])
+    flags = ["--rgb", photo, "--sparse", tmp_path / "sparse.npy", "--resume", checkpoint]
+    flags += ["--flying-pixels", "keep", "--out", tmp_path]
+    run(*flags, "--intrinsics", tmp_path / "lens.json")
+    points, _ = read_ply(tmp_path / "photo.ply")
+    at = Camera(Intrinsics(150, 150, 80, 60), distortion=(-0.2, 0.05, 0, 0)).pixels(points)
+    rows, columns = np.nonzero(np.load(tmp_path / "photo_depth.npy") > 0)
+    np.testing.assert_allclose(at, np.column_stack([columns, rows]), atol=0.06)
+    (tmp_path / "lens.json").write_text(json.dumps(lens | {"width": 640, "height": 480}))
+    with pytest.raises(DataError, match="it is 160x120 and its calibration for 640x480"):
+        run(*flags, "--intrinsics", tmp_path / "lens.json")
+
+
+def test_mixed_precision_changes_depth_by_little(predictor, pair):
+    mixed = Predictor(predictor.model, amp="bf16")(*pair).depth
+    own = Predictor(predictor.model)(*pair).depth
+    assert mixed.dtype == np.float32
+    assert 0 < np.abs(mixed - own).mean() < 0.02 * np.abs(own).mean()
+    with pytest.raises(OptionError, match="amp must be one of off, bf16, fp16, got 'half'"):
+        Predictor(predictor.model, amp="half")
+
+
 def test_samples_are_drawn_from_dense_depth_by_seed_and_scored(photo, checkpoint, tmp_path, capsys):
     np.save(tmp_path / "dense.npy", np.full(SIZE, 3, np.float32))
     flags = ["--rgb", photo, "--sample-from", tmp_path / "dense.npy", "--resume", checkpoint]
@@ -318,6 +345,20 @@ def test_wrong_flags_are_refused_before_anything_is_read(capsys):
             run("--rgb", "a.png", "--sparse", "b.png", "--resume", "c", *flags)
     with pytest.raises(OptionError, match="give either --sparse or --sample-from"):
         run("--rgb", "a.png", "--resume", "c")
+    for flags, needed in (
+        (["--write", "png"], "--from"),
+        (["--max-dt", 0.1], "--from"),
+        (["--hidden_radius", 0], "--from"),
+        (["--extrinsics", "a.txt"], "--from"),
+        (["--distortion", "keep"], "--from"),
+        (["--confidence", 1], "--from"),
+        (["-n", 500], "--sample-from"),
+        (["--seed", 0], "--sample-from"),
+        (["--sampler", "exact"], "--sample-from"),
+        (["--flying-pixels", "drop"], "--intrinsics, or --write ply or cloud"),
+    ):
+        with pytest.raises(OptionError, match=f"goes with {needed}"):
+            run("--rgb", "a.png", "--sparse", "b.png", "--resume", "c", *flags)
     with pytest.raises(SystemExit):
         run("--rgb", "a.png", "--sparse", "b.png", "--resume", "c", "-n", 0)
     assert "must be a whole number from 1 up" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from recordings import CAMERA, SCAN_TO_CAMERA, SIZE, check
 
 from dataloaders import DataError
 from engine.errors import OptionError
-from inference.point_cloud import Intrinsics
+from inference.point_cloud import Intrinsics, back_project
 from inference.sources import KINDS, open_source
 from inference.sources.calibration import read_camera, read_extrinsics
 from inference.sources.colmap import MODELS
@@ -208,16 +208,17 @@ _BENT = {
 }
 
 
-@pytest.mark.parametrize("number", _BENT)
-def test_points_and_the_undistorted_image_agree_for_every_camera_model(number, tmp_path):
+def bent_camera(number):
     _, parameters, model, order = MODELS[number]
     known = dict(zip(parameters.split(), _BENT[number], strict=True)) | {"0": 0.0}
     fx, fy = (known.get(axis, known.get("f")) for axis in ("fx", "fy"))
-    camera = Camera(
-        Intrinsics(fx, fy, known["cx"] - 0.5, known["cy"] - 0.5),
-        model,
-        tuple(known[n] for n in order.split()),
-    )
+    intrinsics = Intrinsics(fx, fy, known["cx"] - 0.5, known["cy"] - 0.5)
+    return Camera(intrinsics, model, tuple(known[n] for n in order.split()))
+
+
+@pytest.mark.parametrize("number", _BENT)
+def test_points_and_the_undistorted_image_agree_for_every_camera_model(number, tmp_path):
+    camera = bent_camera(number)
     rays = np.column_stack([np.mgrid[-0.4:0.41:0.2, -0.3:0.31:0.2].reshape(2, -1).T, np.ones(20)])
     at = camera.pixels(rays)
     assert np.abs(at - camera.pinhole().pixels(rays)).max() > 1
@@ -243,6 +244,69 @@ def test_distortion_is_opencvs():
     slopes = (points[:, :2] / points[:, 2:])[None]
     expected = cv2.fisheye.distortPoints(slopes, k, np.array(fish.distortion))
     np.testing.assert_allclose(fish.pixels(points), expected[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("number", _BENT)
+def test_the_rays_of_a_lens_meet_their_pixels(number):
+    camera = bent_camera(number)
+    x, y = camera.rays(SIZE)
+    found = np.isfinite(x)
+    assert found.mean() > 0.99
+    rays = np.stack([x, y, np.ones_like(x)], axis=-1)[found]
+    rows, columns = np.nonzero(found)
+    assert np.abs(camera.pixels(rays) - np.column_stack([columns, rows])).max() < 0.06
+
+
+LENS = (-0.2, 0.05, 0.002, -0.003)
+
+
+def check_kept(frame, rgb=0):
+    """Raise unless a frame has the pixels as the lens `LENS` took them, and gives their points."""
+    still = np.zeros(3)
+    at = cv2.projectPoints(made.points(), still, still, made.matrix(), np.array(LENS))[0][:, 0]
+    inside = ((at > 0) & (at < [639, 479])).all(axis=1)
+    at, expected = at[inside], made.points()[inside]
+    rows, columns = np.nonzero(frame.sparse_depth)
+    off = np.abs(np.column_stack([columns, rows])[None] - at[:, None]).max(axis=2)
+    assert len(rows) == inside.sum() and off.min(axis=1).max() <= 0.5
+    points = back_project(frame.sparse_depth, frame.intrinsics)[0][off.argmin(axis=1)]
+    half_a_pixel = 0.5 * expected[:, 2:] / CAMERA.fx
+    assert (np.abs(points - expected) <= 1.3 * half_a_pixel + 1e-3).all()
+    assert np.abs(points[:, 2] - expected[:, 2]).max() < 1e-3
+    assert np.abs(frame.rgb.astype(float) - made.room()[0]).mean() <= rgb
+
+
+def test_distortion_is_kept_where_depth_of_the_images_own_pixels_is_wanted(tmp_path, extrinsics):
+    camera = {"K": made.matrix().tolist(), "D": LENS, "width": 640, "height": 480}
+    (tmp_path / "camera.json").write_text(json.dumps(camera))
+    options = {"intrinsics": str(tmp_path / "camera.json"), "distortion": "keep"}
+    write_cloud(tmp_path / "a.npy")
+    iio.imwrite(tmp_path / "a.png", made.room()[0])
+    (frame,) = frames_of("cloud", tmp_path / "a.npy", extrinsics=extrinsics, hidden_radius=0,
+                         rgb=str(tmp_path / "a.png"), **options)  # fmt: skip
+    check_kept(frame)
+    undone = open_source("cloud", tmp_path / "a.npy", extrinsics=extrinsics, hidden_radius=0,
+                         rgb=str(tmp_path / "a.png"), intrinsics=options["intrinsics"])  # fmt: skip
+    assert next(iter(undone)).intrinsics == CAMERA
+    assert "distortion is undone" in undone.notes[-1] and "--distortion keep" in undone.notes[-1]
+
+    folder = made.write_colmap(
+        tmp_path / "model", "bin", 4, [518.86, 518.86, 326.08, 254.24, *LENS]
+    )
+    check_kept(*frames_of("colmap", folder, distortion="keep"))
+
+    # Maps that are the image's own already stay as they are.
+    kept = frames_of("tum", made.write_tum(tmp_path / "desk"), **options)[0]
+    np.testing.assert_allclose(kept.sparse_depth, made.sparse(), atol=1e-3)
+    for name in ("photos", "maps"):
+        (tmp_path / name).mkdir()
+    iio.imwrite(tmp_path / "photos/1.png", made.room()[0])
+    np.save(tmp_path / "maps/1.npy", made.sparse())
+    video = frames_of("video", tmp_path / "photos", sparse=str(tmp_path / "maps"), **options)[0]
+    for frame in (kept, video):
+        assert frame.intrinsics == Camera(CAMERA, "opencv", LENS, SIZE)
+    np.testing.assert_array_equal(video.rgb, made.room()[0])
+    np.testing.assert_array_equal(video.sparse_depth, made.sparse())
 
 
 def test_points_far_aside_do_not_come_back_into_the_image():

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 
 import cv2
 import h5py
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import recordings as made
+import torch
 
 import predict
 from dataloaders import DataError
@@ -27,6 +29,8 @@ SIZE = (24, 32)
 class Filled:
     """A predictor in a moment: the mean of the measurements everywhere."""
 
+    device = torch.device("cpu")
+
     model = None
 
     def __init__(self):
@@ -35,14 +39,19 @@ class Filled:
     def describe(self) -> str:
         return "filled"
 
-    def __call__(self, rgb, sparse_depth) -> Prediction:
+    def prepare(self, rgb, sparse_depth):
+        return sparse_depth
+
+    def run(self, sparse_depth):
         self.calls += 1
-        depth = np.full(sparse_depth.shape, sparse_depth[sparse_depth > 0].mean(), np.float32)
-        return Prediction(depth, depth, "none", depth.shape, 1, 1, 1, None, 0 * depth + 0.01)
+        return np.full(sparse_depth.shape, sparse_depth[sparse_depth > 0].mean(), np.float32), 1
+
+    def finish(self, prepared, depth, tiles) -> Prediction:
+        return Prediction(depth, depth, "none", depth.shape, tiles, 1, 1, None, 0 * depth + 0.01)
 
 
-def recording(path, count=8, *, size=SIZE, read=None, pose=True) -> Source:
-    """Frames of depth 1, 2, 3 ... m."""
+def recording(path, count=8, *, size=SIZE, read=None, pose=range(99), camera=made.CAMERA) -> Source:
+    """Frames of depth 1, 2, 3 ... m, of which those in `pose` have one."""
 
     def load(i):
         if read is not None:
@@ -52,11 +61,11 @@ def recording(path, count=8, *, size=SIZE, read=None, pose=True) -> Source:
         transform = np.eye(4)
         transform[0, 3] = 10 * i
         rgb = np.full((*size, 3), 40 + i, np.uint8)
-        camera = made.CAMERA if pose else None
-        return Frame(rgb, depth, camera, f"{i:03d}", i / 10, transform if pose else None)
+        has_pose = pose is not None and i in pose
+        return Frame(rgb, depth, camera, f"{i:03d}", i / 10, transform if has_pose else None)
 
     pending = [Pending(f"{i:03d}", lambda i=i: load(i)) for i in range(count)]
-    return Source(path, pending, count)
+    return Source(path, pending, count, has_poses=pose is not None)
 
 
 def test_results_are_those_of_the_frames_in_every_layout(tmp_path):
@@ -84,11 +93,11 @@ def test_reading_network_and_writing_overlap(tmp_path):
     waited = []
 
     class Network(Filled):
-        def __call__(self, *args):
+        def run(self, *args):
             if self.calls == 3:  # while this runs, a later frame is read and an earlier one written
                 began["network 3"].set()
                 waited.extend(began[name].wait(60) for name in ("read 4", "write 2"))
-            return super().__call__(*args)
+            return super().run(*args)
 
     class Writing(Results):
         def write(self, frame, prediction):
@@ -101,17 +110,17 @@ def test_reading_network_and_writing_overlap(tmp_path):
     source = recording(tmp_path / "r", read=read)
     outcome = run_stream(source, Network(), Writing(tmp_path / "out", ["npy"]))
     assert waited == [True] * 3 and outcome.done == 8
-    assert "8 frames in" in str(outcome) and "the network alone" in str(outcome)
+    assert "8 frames in" in str(outcome) and "the network" in str(outcome)
 
 
 def test_only_a_few_frames_are_read_ahead_of_the_network(tmp_path):
     read, most = [], []
 
     class Slow(Filled):
-        def __call__(self, *args):
+        def run(self, *args):
             time.sleep(0.02)
             most.append(len(read) - self.calls)
-            return super().__call__(*args)
+            return super().run(*args)
 
     results = Results(tmp_path / "out", ["npy"])
     run_stream(recording(tmp_path / "r", 30, read=read), Slow(), results)
@@ -120,10 +129,10 @@ def test_only_a_few_frames_are_read_ahead_of_the_network(tmp_path):
 
 def test_a_stream_that_was_interrupted_reads_and_writes_the_rest_alone(tmp_path):
     class Interrupted(Filled):
-        def __call__(self, *args):
+        def run(self, *args):
             if self.calls == 5:
                 raise KeyboardInterrupt
-            return super().__call__(*args)
+            return super().run(*args)
 
     first = Results(tmp_path / "out", ["png", "tum"])
     with pytest.raises(KeyboardInterrupt):
@@ -155,18 +164,24 @@ def test_bad_frames_are_said_and_counted_and_the_rest_is_written(tmp_path):
     source.pending[3] = Pending("003", empty)
 
     class Picky(Filled):
-        def __call__(self, rgb, sparse_depth):
+        def prepare(self, rgb, sparse_depth):
             if sparse_depth.max() == 6:
                 raise DataError("six is refused")
-            return super().__call__(rgb, sparse_depth)
+            return super().prepare(rgb, sparse_depth)
+
+        def run(self, sparse_depth):
+            if sparse_depth.max() == 7:
+                raise DataError("seven is refused")
+            return super().run(sparse_depth)
 
     results = Results(tmp_path / "out", ["npy"])
     outcome = run_stream(source, Picky(), results, sentence=str, say=said.append)
-    assert outcome.done == 6 and len(outcome.bad) == len(said) == 2
+    assert outcome.done == 5 and len(outcome.bad) == len(said) == 3
     assert "r, frame 003: no measurement falls into its image" in said[0]
     assert "r, frame 005: six is refused" in said[1]
+    assert "r, frame 006: seven is refused" in said[2]
     assert not (tmp_path / "out/003_depth.npy").exists()
-    assert "2 left out, as said above" in str(outcome)
+    assert "3 left out, as said above" in str(outcome)
 
 
 def test_a_video_shows_image_and_depth_side_by_side(tmp_path):
@@ -198,13 +213,76 @@ def test_a_bag_holds_the_depth_at_the_frames_time_stamps(tmp_path):
 
 
 def test_what_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="one of png, npy, tum, bag, video, cloud, got 'ply'"):
-        Results(tmp_path / "out", ["ply"])
+    with pytest.raises(
+        OptionError, match="one of png, npy, ply, tum, bag, video, cloud, got 'exr'"
+    ):
+        Results(tmp_path / "out", ["exr"])
     with pytest.raises(DataError, match=r"is the recording; choose another --out"):
         Results(tmp_path, ["png"], [tmp_path])
-    source = recording(tmp_path / "r", pose=False)
-    with pytest.raises(DataError, match="frame 000 has no intrinsics"):
-        run_stream(source, Filled(), Results(tmp_path / "out", ["cloud"]))
+    source, predictor = recording(tmp_path / "r", pose=None), Filled()
+    with pytest.raises(DataError, match=r"r has no poses, .*; --write ply makes one of each frame"):
+        run_stream(source, predictor, Results(tmp_path / "out", ["png", "cloud"]))
+    assert predictor.calls == 0
+    source = recording(tmp_path / "r", camera=None)
+    for name in ("ply", "cloud"):
+        with pytest.raises(DataError, match="frame 000 has no intrinsics"):
+            run_stream(source, Filled(), Results(tmp_path / "out", [name]))
+
+
+def vertices(path):
+    plyfile = pytest.importorskip("plyfile", reason="requirements-sensors.txt is not installed")
+    return plyfile.PlyData.read(path)["vertex"]
+
+
+def test_frames_without_a_pose_are_counted_and_not_in_the_cloud(tmp_path):
+    source = recording(tmp_path / "r", pose=(2, 3, 5))
+    outcome = run_stream(source, Filled(), Results(tmp_path / "out", ["npy", "cloud"]))
+    assert outcome.notes == ["5 of 8 frames have no pose and are not in the cloud"]
+    assert outcome.done == 8 == len(list((tmp_path / "out").glob("*.npy")))
+    assert set(np.rint(vertices(tmp_path / "out/cloud.ply")["z"])) == {3, 4, 6}
+
+
+def test_each_frame_can_have_a_cloud_of_its_own(tmp_path):
+    source = recording(tmp_path / "r", pose=None)
+    run_stream(source, Filled(), Results(tmp_path / "out", ["ply"]))
+    for i in (0, 7):
+        assert (vertices(tmp_path / f"out/{i:03d}.ply")["z"] == i + 1).all()
+    again = run_stream(source, Filled(), Results(tmp_path / "out", ["ply"]))
+    assert (again.done, again.skipped) == (0, 8)
+
+
+def test_a_cloud_holds_each_frame_once_whatever_was_written_before(tmp_path):
+    points, source = 8 * 6 * 8, recording(tmp_path / "r")
+
+    def run(*formats):
+        outcome = run_stream(source, Filled(), Results(tmp_path / "out", formats))
+        assert len(vertices(tmp_path / "out/cloud.ply")) == points
+        return outcome.done
+
+    assert run("cloud") == run("cloud") == 8  # no maps to tell what is there, so it begins anew
+    assert run("npy", "cloud") == 8 and run("npy", "cloud") == 0
+    (tmp_path / "out/cloud.ply").unlink()
+    assert run("npy", "cloud") == 8  # the maps are there, the cloud is not
+
+
+def test_depth_that_16_bits_do_not_hold_is_said(tmp_path):
+    source = recording(tmp_path / "r", 16)
+    outcome = run_stream(source, Filled(), Results(tmp_path / "out", ["png", "tum"]))
+    (note,) = outcome.notes
+    assert note.startswith("3 of 16 frames have depth beyond 13.107 m") and "depth" in note
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    alive, most = [], []
+
+    class Watched(Filled):
+        def finish(self, prepared, depth, tiles):
+            alive.append(weakref.ref(depth))
+            most.append(sum(ref() is not None for ref in alive))
+            return super().finish(prepared, depth, tiles)
+
+    run_stream(recording(tmp_path / "r", 40), Watched(), Results(tmp_path / "out", ["npy"]))
+    assert len(most) == 40 and max(most) <= 8
 
 
 @pytest.fixture
@@ -231,7 +309,9 @@ def test_predict_runs_a_recording_and_ends_with_2_after_bad_frames(tmp_path, fil
     assert len(list((tmp_path / "other").glob("*.png"))) == 2
     for wrong, match in (
         (["--from", "lidar", str(folder)], "a recording is one of"),
-        (["--from", "tum", str(folder), "--sample-from", "a"], "goes with --rgb"),
+        (["--from", "tum", str(folder), "--sample-from", "a"], "goes with --rgb without --from"),
+        (["--from", "tum", str(folder), "-n", "9"], "--n-sample goes with --sample-from"),
+        (["--from", "tum", str(folder), "--flying-pixels", "keep"], "or --write ply or cloud"),
         (["--from", "tum", str(folder), "--camera", "3"], "--camera is no option of tum"),
         ([], "give --rgb and its measurements, or a recording"),
     ):

@@ -26,6 +26,7 @@ def open_cloud(
     intrinsics: str | None = None,
     extrinsics: str | None = None,
     hidden_radius: int | None = None,
+    distortion: str = "undo",
 ) -> Source:
     """Open a cloud or a folder of clouds, and the image or folder of images of the same stems.
 
@@ -34,6 +35,7 @@ def open_cloud(
         intrinsics: see `calibration.read_camera`.
         extrinsics: file with the transform cloud to camera; None takes the clouds to be in the
             camera's frame. hidden_radius: see `projection.hidden`.
+        distortion: see `projection.Camera.seen`.
     """
     if intrinsics is None:
         raise DataError(f"{path}: a cloud needs its camera: give --intrinsics (YAML, JSON, text)")
@@ -54,19 +56,28 @@ def open_cloud(
     if missing := len(clouds) - len(pairs):
         notes.append(f"{missing} of {len(clouds)} clouds have no image and are left out")
     pending = [
-        Pending(image.stem, partial(_load, image, cloud, camera, transform, hidden_radius))
+        Pending(
+            image.stem, partial(_load, image, cloud, camera, transform, hidden_radius, distortion)
+        )
         for image, cloud in pairs
     ]
+    notes += camera.lens_notes(distortion)
     return Source(path, pending, len(pending), notes)
 
 
 def _load(
-    image: Path, cloud: Path, camera: Camera, transform: np.ndarray, radius: int | None
+    image: Path,
+    cloud: Path,
+    camera: Camera,
+    transform: np.ndarray,
+    radius: int | None,
+    distortion: str,
 ) -> Frame:
     rgb = read_rgb(image)[0]
     camera, size = camera.fitted(rgb.shape[:2]), rgb.shape[:2]
-    depth = scan_depth(read_cloud(cloud), transform, camera.pinhole(), size, radius=radius)
-    return Frame(camera.undistort(rgb), depth, camera.intrinsics, image.stem)
+    taken = camera.seen(distortion)
+    depth = scan_depth(read_cloud(cloud), transform, taken, size, radius=radius)
+    return Frame(camera.undistort(rgb, distortion), depth, taken.of_frame, image.stem)
 
 
 def is_cloud(path: Path) -> bool:

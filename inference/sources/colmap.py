@@ -58,6 +58,7 @@ def open_colmap(
     metres_per_unit: float | None = None,
     max_error: float = 2.0,
     min_track: int = 3,
+    distortion: str = "undo",
 ) -> Source:
     """Open a sparse model, in the folder itself or in its `sparse/0` or `sparse`.
 
@@ -65,7 +66,7 @@ def open_colmap(
         rgb: folder of the images, None for `images` beside the model.
         metres_per_unit: scale of the model; None takes its units to be metres, and says so.
         max_error: largest reprojection error of a point [pixels].
-        min_track: fewest images that saw it.
+        min_track: fewest images that saw it. distortion: see `projection.Camera.seen`.
     """
     places = [folder for folder in (path, path / "sparse/0", path / "sparse") if _form(folder)]
     if not places:
@@ -85,6 +86,8 @@ def open_colmap(
             "a COLMAP model is up to scale and its units are taken as metres: depth is right up to "
             "that factor (--metres-per-unit)"
         )
+    bent = (camera.lens_notes(distortion) for camera in cameras.values())
+    notes += next(filter(None, bent), [])
     scale = metres_per_unit or 1.0
 
     def load(view: _Image) -> Frame:
@@ -95,15 +98,16 @@ def open_colmap(
         at = np.searchsorted(ids, view.points)
         seen = np.isin(view.points, ids)
         local = moved(points[np.unique(at[seen])], view.pose)
-        pinhole = camera.pinhole()
-        depth = splat(pinhole.pixels(local), scale * local[:, 2], image.shape[:2])
+        taken = camera.seen(distortion)
+        depth = splat(taken.pixels(local), scale * local[:, 2], image.shape[:2])
         pose = np.linalg.inv(view.pose)
         pose[:3, 3] *= scale
-        return Frame(camera.undistort(image), depth, camera.intrinsics, _name(view), pose=pose)
+        image = camera.undistort(image, distortion)
+        return Frame(image, depth, taken.of_frame, _name(view), pose=pose)
 
     views = sorted(views, key=lambda view: view.name)
     pending = [Pending(_name(view), partial(load, view)) for view in views]
-    return Source(path, pending, len(pending), notes, one_size=False)
+    return Source(path, pending, len(pending), notes, one_size=False, has_poses=True)
 
 
 def _name(view: _Image) -> str:

@@ -19,7 +19,7 @@ from dataloaders.errors import DataError, printable
 from dataloaders.units import check_metres
 from engine.errors import system_sentence
 from inference.image_files import DAMAGE
-from inference.point_cloud import Intrinsics
+from inference.point_cloud import Rays
 
 INSTALL = "pip install -r requirements-sensors.txt"
 
@@ -28,9 +28,10 @@ INSTALL = "pip install -r requirements-sensors.txt"
 class Frame:
     """One moment of a recording.
 
-    rgb: (H, W, 3) uint8, of a pinhole camera: lens distortion is undone.
+    rgb: (H, W, 3) uint8, of a pinhole camera where lens distortion is undone.
     sparse_depth: (H, W) float32 metres along the optical axis, 0 = no measurement.
-    intrinsics: of these pixels, (0, 0) the centre of the first one; None where unknown.
+    intrinsics: of these pixels, (0, 0) the centre of the first one; a `projection.Camera` where
+        they have lens distortion; None where unknown.
     name: of the frame in its recording, good for a file's name.
     time_stamp: seconds of the recording's own clock, None without one.
     pose: (4, 4) camera to world, metres; None where unknown.
@@ -38,7 +39,7 @@ class Frame:
 
     rgb: np.ndarray
     sparse_depth: np.ndarray
-    intrinsics: Intrinsics | None
+    intrinsics: Rays | None
     name: str
     time_stamp: float | None = None
     pose: np.ndarray | None = None
@@ -60,6 +61,7 @@ class Source:
     length: how many there are at most, None where that is known only at the end.
     notes: what was assumed and a user should know, a clause each.
     one_size: whether all frames must have the size of the first.
+    has_poses: whether frames have poses, though not each need have one.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Source:
     length: int | None = None
     notes: list[str] = field(default_factory=list)
     one_size: bool = True
+    has_poses: bool = False
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()

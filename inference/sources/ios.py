@@ -28,6 +28,10 @@ _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 def open_stray(path: Path, *, confidence: int = 1) -> Source:
     """Open a Stray Scanner folder: rgb.mp4, depth/ and confidence/ by number, camera_matrix.csv.
 
+    The poses of odometry.csv are camera to world with x right, y down, z forward already: the app
+    turns ARKit's camera half around its x axis before it writes them (OdometryEncoder.swift of
+    strayrobots/scanner, q_WA * q_AC), and kekeblom/StrayVisualizer reads them as they are.
+
     Args:
         confidence: least confidence of a measurement, 0 to 2 of ARKit's.
     """
@@ -54,7 +58,7 @@ def open_stray(path: Path, *, confidence: int = 1) -> Source:
         for i, picture in enumerate(film):
             yield Pending(f"{i:06d}", partial(load, i, picture))
 
-    return Source(path, walk, len(film))
+    return Source(path, walk, len(film), has_poses=bool(poses))
 
 
 def _sure(depth: np.ndarray, confidence: np.ndarray, least: int) -> np.ndarray:
@@ -77,6 +81,7 @@ def _read_map(folder: Path, i: int) -> np.ndarray:
 def open_record3d(path: Path, *, confidence: int = 1) -> Source:
     """Open a .r3d file of Record3D, or its unpacked folder.
 
+    Its poses are ARKit's, of a camera with y up that looks backwards.
     It holds `metadata` (JSON) and, in `rgbd/`, by number the image (.jpg), the depth in metres
     (.depth, float32) and its confidence (.conf, bytes), both compressed by LZFSE.
 
@@ -114,7 +119,8 @@ def open_record3d(path: Path, *, confidence: int = 1) -> Source:
         return Frame(rgb, depth, intrinsics, f"{i:06d}", stamp, pose)
 
     numbers = sorted(int(Path(name).stem) for name in names)
-    return Source(path, [Pending(f"{i:06d}", partial(load, i)) for i in numbers], len(numbers))
+    pending = [Pending(f"{i:06d}", partial(load, i)) for i in numbers]
+    return Source(path, pending, len(numbers), has_poses=bool(poses))
 
 
 def _decode(content: bytes) -> np.ndarray:

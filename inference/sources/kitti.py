@@ -67,7 +67,7 @@ def _object_or_odometry(path: Path, camera: int, options: dict) -> Source:
         scan = path / "velodyne" / f"{file.stem}.bin"
         calibration = partial(_of_table, own, camera)
         pending.append(_pending(file, scan, calibration, options, stamps.get(i), poses.get(i)))
-    return Source(path, pending, len(pending), one_size=shared.is_file())
+    return Source(path, pending, len(pending), one_size=shared.is_file(), has_poses=bool(poses))
 
 
 def _of_table(path: Path, camera: int) -> tuple[Intrinsics, np.ndarray]:

@@ -5,13 +5,13 @@ centre of the first one.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import cv2
 import numpy as np
 
 from dataloaders.errors import DataError
-from inference.point_cloud import Intrinsics
+from inference.point_cloud import Intrinsics, back_project
 
 # Points that are hidden lie farther than this beyond what is seen around them: fraction of depth.
 HIDDEN_RATIO = 0.2
@@ -20,6 +20,9 @@ HIDDEN_RADIUS = 0.005
 # Fewer points of a scan than this fall into the image of a camera that looks elsewhere.
 LEAST_INSIDE = 0.001
 _NOTHING = 1e9  # metres, where nothing was measured
+KEEP_OR_UNDO = ("undo", "keep")
+# Pixels by which a ray may miss the pixel that it is for.
+RAY_TOLERANCE = 0.05
 _STEEPEST = 5.0  # the largest slope x / z for which distortion is looked up
 
 
@@ -74,8 +77,39 @@ class Camera:
         """Return this camera without distortion, as that of an undistorted image."""
         return replace(self, distortion=())
 
-    def fitted(self, size: tuple[int, int]) -> "Camera":
-        """Return this camera for an image of `size` (H, W).
+    def seen(self, distortion: str) -> "Camera":
+        """Return the camera of a frame's pixels, one of `KEEP_OR_UNDO`: "keep" for the pixels as
+        they were taken, "undo" for those of an undistorted image."""
+        return self if distortion == "keep" else self.pinhole()
+
+    def lens_notes(self, distortion: str) -> list[str]:
+        """Return what becomes of the lens distortion, where it is undone."""
+        note = (
+            "lens distortion is undone: depth is that of the undistorted image (--distortion keep: "
+            "of the image's own pixels)"
+        )
+        return [note] * (self.seen(distortion) != self)
+
+    @property
+    def of_frame(self) -> "Intrinsics | Camera":
+        """Return what a frame holds: intrinsics, or this camera where it has distortion."""
+        return self.intrinsics if self.is_pinhole else self
+
+    @property
+    def fx(self) -> float:
+        return self.intrinsics.fx
+
+    @property
+    def fy(self) -> float:
+        return self.intrinsics.fy
+
+    def rays(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slopes x / z and y / z of the ray of each pixel, which broadcast to `size`
+        (H, W); NaN where the lens takes none there."""
+        return self.intrinsics.rays(size) if self.is_pinhole else _undistorted_rays(self, size)
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """Return what is unusual about this camera for an image of `size` (H, W).
 
         Raises:
             DataError: it is the calibration of another size.
@@ -84,7 +118,11 @@ class Camera:
             raise DataError(
                 f"it is {size[1]}x{size[0]} and its calibration for {self.size[1]}x{self.size[0]}"
             )
-        self.intrinsics.notes(size)  # raises where the principal point lies outside
+        return self.intrinsics.notes(size)
+
+    def fitted(self, size: tuple[int, int]) -> "Camera":
+        """Return this camera, or raise as `notes` does."""
+        self.notes(size)
         return self
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
@@ -111,10 +149,11 @@ class Camera:
         back = np.flatnonzero(np.diff(bent) <= 0)
         return float(slopes[back[0]]) if back.size else _STEEPEST
 
-    def undistort(self, image: np.ndarray) -> np.ndarray:
+    def undistort(self, image: np.ndarray, distortion: str = "undo") -> np.ndarray:
         """Return (H, W) or (H, W, 3) pixels as the camera without distortion would take them:
-        colours mixed, depth from the nearest pixel, and 0 where the image has none."""
-        if self.is_pinhole:
+        colours mixed, depth from the nearest pixel, and 0 where the image has none. As they are
+        where the `distortion` is to "keep"."""
+        if self.is_pinhole or distortion == "keep":
             return image
         mixing = cv2.INTER_LINEAR if image.ndim == 3 else cv2.INTER_NEAREST
         return cv2.remap(image, *_undistortion(self, image.shape[:2]), mixing)
@@ -129,6 +168,39 @@ def _undistortion(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np
     found = camera.pixels(rays.reshape(-1, 3)).reshape(*size, 2)
     found = np.nan_to_num(found, nan=-1e4).astype(np.float32)
     return found[..., 0], found[..., 1]
+
+
+@lru_cache(maxsize=4)
+def _undistorted_rays(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the slopes (H, W) float32 of the rays that meet the pixels of a distorted image: those
+    of the radial part by a table, then Newton's method; NaN where it does not come within
+    `RAY_TOLERANCE` pixels."""
+    c, coefficients = camera.intrinsics, np.array(camera.distortion)
+    x, y = c.rays(size)
+    wanted = np.stack(np.broadcast_arrays(x, y), axis=-1).reshape(-1, 2).astype(np.float64)
+    bend = partial(DISTORTIONS[camera.model], coefficients=coefficients)
+    slopes = np.linspace(0, camera._widest, 2001)
+    bent = bend(np.column_stack([slopes, np.zeros_like(slopes)]))[:, 0]
+    far = np.linalg.norm(wanted, axis=1, keepdims=True)
+    found = wanted * np.divide(
+        np.interp(far, bent, slopes), far, out=np.ones_like(far), where=far > 0
+    )
+    step = 1e-6
+    for _ in range(6):
+        missing = wanted - bend(found)
+        dx, dy = ((bend(found + step * axis) - bend(found - step * axis)) / (2 * step)
+                  for axis in np.eye(2))  # fmt: skip
+        determinant = dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            move = np.column_stack([
+                missing[:, 0] * dy[:, 1] - missing[:, 1] * dy[:, 0],
+                missing[:, 1] * dx[:, 0] - missing[:, 0] * dx[:, 1],
+            ]) / determinant[:, None]  # fmt: skip
+        found += np.clip(np.nan_to_num(move), -0.1, 0.1)
+    off = np.abs((bend(found) - wanted) * (c.fx, c.fy)).max(axis=1)
+    bad = (off > RAY_TOLERANCE) | (np.linalg.norm(found, axis=1) > camera._widest)
+    found[bad] = np.nan
+    return tuple(found.astype(np.float32).T.reshape(2, *size))
 
 
 def splat(pixels: np.ndarray, z: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -244,10 +316,7 @@ def register(
     Args:
         of: camera of `depth`. extrinsics: (4, 4) from it to `camera`.
     """
-    depth = of.undistort(depth)
-    rows, columns = np.nonzero(depth)
-    z, c = depth[rows, columns].astype(np.float64), of.intrinsics
-    points = np.column_stack([(columns - c.cx) / c.fx * z, (rows - c.cy) / c.fy * z, z])
+    points, _ = back_project(depth, of)
     return scan_depth(points, extrinsics, camera, size, **options)
 
 

@@ -44,6 +44,7 @@ class Rig:
 
     camera: of the image; depth_camera: of a depth image, None for scans. extrinsics: (4, 4) depth
     sensor to camera. depth_scale: metres = value / scale of 16-bit depth. radius: see `hidden`.
+    distortion: see `projection.Camera.seen`.
     """
 
     camera: Camera
@@ -51,23 +52,25 @@ class Rig:
     extrinsics: np.ndarray
     depth_scale: float = 1000
     radius: int | None = None
+    distortion: str = "undo"
 
     def frame(self, image: object, measured: object) -> Frame:
         """Return the frame of an Image or CompressedImage, and a depth image or PointCloud2."""
         rgb, stamp = decode_rgb(image), stamp_of(image)
         size, options = rgb.shape[:2], {"radius": self.radius}
         camera = self.camera.fitted(size)
-        straight = camera.pinhole()
+        taken = camera.seen(self.distortion)
         if self.depth_camera is None:
-            depth = scan_depth(decode_cloud(measured), self.extrinsics, straight, size, **options)
+            depth = scan_depth(decode_cloud(measured), self.extrinsics, taken, size, **options)
         else:
             depth = decode_depth(measured, self.depth_scale)
             own = self.depth_camera.fitted(depth.shape)
             if own == camera and np.allclose(self.extrinsics, np.eye(4)):
-                depth = camera.undistort(depth)
+                depth = camera.undistort(depth, self.distortion)
             else:
-                depth = register(depth, own, self.extrinsics, straight, size, **options)
-        return Frame(camera.undistort(rgb), depth, camera.intrinsics, f"{stamp:.6f}", stamp)
+                depth = register(depth, own, self.extrinsics, taken, size, **options)
+        rgb = camera.undistort(rgb, self.distortion)
+        return Frame(rgb, depth, taken.of_frame, f"{stamp:.6f}", stamp)
 
 
 def camera_of_info(message, rectified: bool = False) -> Camera:

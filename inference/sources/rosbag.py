@@ -41,6 +41,7 @@ def open_rosbag(
     max_dt: float = 0.02,
     depth_scale: float = 1000,
     hidden_radius: int | None = None,
+    distortion: str = "undo",
 ) -> Source:
     """Open a bag.
 
@@ -49,7 +50,7 @@ def open_rosbag(
         intrinsics, extrinsics: files in place of camera_info and /tf_static (depth sensor to
             camera). max_dt: largest gap between the stamps of image and depth [s].
         depth_scale: metres = value / scale of 16-bit depth images.
-        hidden_radius: see `projection.hidden`.
+        hidden_radius: see `projection.hidden`. distortion: see `projection.Camera.seen`.
     """
     bag = Bag(path, max_dt)
     with bag.damage(), bag.opened() as reader:
@@ -71,7 +72,8 @@ def open_rosbag(
             frame = frame or _first_message(reader, rgb).header.frame_id
             transform = static_transform(path, _static(reader), depth_frame, frame)
     bag.rgb, bag.depth = rgb, depth
-    bag.rig = Rig(camera, depth_camera, transform, depth_scale, hidden_radius)
+    bag.notes += camera.lens_notes(distortion)
+    bag.rig = Rig(camera, depth_camera, transform, depth_scale, hidden_radius, distortion)
     return Source(path, bag.frames, counts[rgb], bag.notes)
 
 

@@ -42,14 +42,17 @@ def open_tum(
     intrinsics: str | None = None,
     max_dt: float = 0.02,
     depth_scale: float = 5000,
+    distortion: str = "undo",
 ) -> Source:
     """Open a TUM RGB-D folder.
 
     Args:
         intrinsics: see `calibration.read_camera`; None takes the benchmark's, by the folder's name.
         max_dt: largest gap between image and depth [s]. depth_scale: metres = value / scale.
+        distortion: see `projection.Camera.seen`.
     """
     camera, notes = _camera(path, intrinsics)
+    notes += camera.lens_notes(distortion)
     images, maps = (_listing(path / f"{name}.txt") for name in ("rgb", "depth"))
     pairs, gaps = match_times(path, images.index.values, maps.index.values, max_dt)
     poses, listed = {}, path / "groundtruth.txt"
@@ -63,21 +66,23 @@ def open_tum(
         Pending(
             Path(images.iloc[i]).stem,
             partial(
-                _load, path / images.iloc[i], path / maps.iloc[k], camera, depth_scale,
+                _load, path / images.iloc[i], path / maps.iloc[k], camera, depth_scale, distortion,
                 time_stamp=float(images.index[i]), pose=poses.get(i),
             ),
         )
         for i, k in pairs
     ]  # fmt: skip
-    return Source(path, pending, len(pending), notes + gaps)
+    return Source(path, pending, len(pending), notes + gaps, has_poses=bool(poses))
 
 
-def _load(rgb_path: Path, depth_path: Path, camera: Camera, scale: float, **rest) -> Frame:
+def _load(
+    rgb_path: Path, depth_path: Path, camera: Camera, scale: float, distortion: str, **rest
+) -> Frame:
     rgb = read_rgb(rgb_path)[0]
     depth = read_depth(depth_path, rgb.shape[:2], scale=scale)[0]
     camera = camera.fitted(depth.shape)
-    rgb, depth = camera.undistort(rgb), camera.undistort(depth)
-    return Frame(rgb, depth, camera.intrinsics, rgb_path.stem, **rest)
+    rgb, depth = (camera.undistort(image, distortion) for image in (rgb, depth))
+    return Frame(rgb, depth, camera.seen(distortion).of_frame, rgb_path.stem, **rest)
 
 
 def _camera(path: Path, intrinsics: str | None) -> tuple[Camera, list[str]]:

@@ -13,7 +13,6 @@ from inference.image_files import DEPTH_SUFFIXES, read_depth, read_rgb
 from inference.pairs import match_pairs
 from inference.sources.calibration import read_camera
 from inference.sources.frames import Frame, Pending, Source
-from inference.sources.projection import Camera
 
 
 class Film:
@@ -63,6 +62,7 @@ def open_video(
     sparse: str | None = None,
     depth_scale: float | None = None,
     intrinsics: str | None = None,
+    distortion: str = "undo",
 ) -> Source:
     """Open a film and a folder of maps in the order of their numbers, or two folders of files that
     are matched by name (`inference.pairs`).
@@ -71,19 +71,33 @@ def open_video(
         sparse: folder of the maps; None is `path` itself, where that is a folder.
         depth_scale: metres = value / scale, see `image_files.read_depth`.
         intrinsics: see `calibration.read_camera`; None: unknown.
+        distortion: see `projection.Camera.seen`.
     """
     camera = read_camera(intrinsics) if intrinsics is not None else None
+    notes = camera.lens_notes(distortion) if camera is not None else []
+
+    def load(name: str, picture: Callable[[], np.ndarray], sparse: Path) -> Frame:
+        rgb = picture()
+        depth = read_depth(sparse, rgb.shape[:2], scale=depth_scale)[0]
+        if camera is None:
+            return Frame(rgb, depth, None, name)
+        own = camera.fitted(depth.shape)
+        rgb, depth = (own.undistort(image, distortion) for image in (rgb, depth))
+        return Frame(rgb, depth, own.seen(distortion).of_frame, name)
+
     folder = Path(sparse) if sparse is not None else path
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: name that of the sparse maps with --sparse")
     if path.is_dir():
         pairs, left_out = match_pairs(path, folder)
         pending = [
-            Pending(image.stem, partial(_load, partial(_read, image), sparse, camera, depth_scale,
-                                        image.stem))
+            Pending(
+                image.stem,
+                partial(load, image.stem, lambda image=image: read_rgb(image)[0], sparse),
+            )
             for image, sparse in pairs
-        ]  # fmt: skip
-        notes = [f"left out, without a partner: {', '.join(left_out[:8])}"] if left_out else []
+        ]
+        notes += [f"left out, without a partner: {', '.join(left_out[:8])}"] if left_out else []
         return Source(path, pending, len(pending), notes)
     film = Film(path)
     maps = sorted((p for p in folder.glob("[!.]*") if p.suffix in DEPTH_SUFFIXES), key=_numbers)
@@ -92,32 +106,12 @@ def open_video(
 
     def walk() -> Iterator[Pending]:
         for picture, file in zip(film, maps, strict=False):
-            load = partial(_load, picture, file, camera, depth_scale, file.stem)
-            yield Pending(file.stem, load)
+            yield Pending(file.stem, partial(load, file.stem, picture, file))
 
-    return Source(path, walk, len(maps))
+    return Source(path, walk, len(maps), notes)
 
 
 def _numbers(path: Path) -> list[tuple[int, str]]:
     """Return a key that sorts 2.png before 10.png."""
     parts = re.split(r"(\d+)", path.stem)
     return [(int(part) if part.isdecimal() else -1, part) for part in parts]
-
-
-def _read(path: Path) -> np.ndarray:
-    return read_rgb(path)[0]
-
-
-def _load(
-    picture: Callable[[], np.ndarray],
-    sparse: Path,
-    camera: Camera | None,
-    scale: float | None,
-    name: str,
-) -> Frame:
-    rgb = picture()
-    depth = read_depth(sparse, rgb.shape[:2], scale=scale)[0]
-    if camera is None:
-        return Frame(rgb, depth, None, name)
-    camera = camera.fitted(depth.shape)
-    return Frame(camera.undistort(rgb), camera.undistort(depth), camera.intrinsics, name)
