@@ -42,6 +42,11 @@ TABLES = {
         "One sample of the loader, one thread (`python -m benchmarks.loader`)",
         ("what", "storage", "plain_ms", "ms", "times_faster"),
     ),
+    "stream": (
+        "Whole recordings with the network in the box, reading and writing included, by what is "
+        "written (`python -m benchmarks.stream`)",
+        ("what", "recording", "amp", "ms", "per_second", "cores"),
+    ),
     "nyu_labeled": (
         "Trained on NYU's labelled training frames with one small budget, scored on the 654 test "
         "images over 5 draws (`python -m benchmarks.nyu_labeled --data_root data/nyudepth_hdf5`)",

@@ -360,7 +360,8 @@ def write_stray(folder: Path, frames: int = 3) -> Path:
     (folder / "camera_matrix.csv").write_text(
         "\n".join(",".join(map(str, row)) for row in matrix())
     )
-    rows = [f"{5 + i / 60}, {i:06d}, {i}, 0, 0, 0, 0, 0, 1" for i in range(frames)]
+    # An upright camera, as the app writes it: half a turn around x from ARKit's own axes.
+    rows = [f"{5 + i / 60}, {i:06d}, {i}, 0, 0, 1, 0, 0, 0" for i in range(frames)]
     header = "timestamp, frame, x, y, z, qx, qy, qz, qw"
     (folder / "odometry.csv").write_text("\n".join([header, *rows]) + "\n")
     write_film(folder / "rgb.mp4", frames)

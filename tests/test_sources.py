@@ -399,7 +399,9 @@ def test_ios_captures_are_read(tmp_path):
         for frame in frames:
             np.testing.assert_allclose(frame.sparse_depth, made.small()[1], atol=1e-3)
             assert np.abs(frame.rgb.astype(float) - made.room()[0]).mean() < 6
-            assert frame.intrinsics == CAMERA and frame.pose.shape == (4, 4)
+            assert frame.intrinsics == CAMERA
+            # Both upright: down is the world's -y, forwards its -z.
+            np.testing.assert_allclose(frame.pose[:3, :3], np.diag([1, -1, -1]), atol=1e-12)
         assert frames[1].time_stamp == pytest.approx(5 + 1 / 60)
 
 
