@@ -144,7 +144,7 @@ def through_loaders(roots: dict[str, Path], repeats: int) -> list[dict[str, str]
         plain, ours = _datasets(roots, kind, "train")
         # Every frame many times over: an epoch of a few frames would be all start and end.
         times = max(1, 16 * BATCH // len(ours))
-        plain.frames, ours.frames = plain.frames * times, ours.frames * times
+        plain.frames, ours.frames = (list(data.frames) * times for data in (plain, ours))
         loaders = {
             "plain": DataLoader(plain, BATCH, num_workers=1, persistent_workers=True),
             "ours": make_loader(ours, BATCH, shuffle=True, num_workers=1),

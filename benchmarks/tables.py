@@ -1,10 +1,12 @@
-"""The tables of docs/benchmarks.md and docs/model.md, made from benchmarks/results.
+"""The tables of docs/benchmarks.md, docs/data.md and docs/model.md, made from benchmarks/results.
 
 python -m benchmarks.tables            # print them
 python -m benchmarks.tables --write    # put them into the pages
 """
 
 import argparse
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,7 @@ from tools.flag_tables import write_between
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
+KEPT = ("kept_for_backward_MB", "plain_kept_MB")
 # Results file -> title and the columns shown.
 TABLES = {
     "propagation": (
@@ -54,7 +57,28 @@ TABLES = {
     ),
     "propagation_scaling": (
         "Growth of the propagation with the work (`python -m benchmarks.propagation --scaling`)",
-        ("what", "form", "batch", "size", "steps", "ms", "times_faster"),
+        ("what", "batch", "size", "steps", "ms", "times_faster", *KEPT),
+    ),
+    "processes": (
+        "Growth of training with the processes of torchrun on one machine, one thread each "
+        "(`python -m benchmarks.processes`)",
+        ("processes", "arch", "batch", "size", "ms", "images_per_second", "times_one", "peak_MB"),
+    ),
+}
+# The same, on docs/data.md.
+DATA_TABLES = {
+    "data_at_scale": (
+        "Where the frames of shards are: the index, and a list of paths in its place "
+        "(`python -m benchmarks.data_at_scale`)",
+        (
+            *("frames", "form", "index_MB", "made_s", "opened_s", "names_compared_s"),
+            *("first_batch_s", "main_process_MB", "loader_process_MB"),
+        ),
+    ),
+    "slow_disk": (
+        "Training samples from one uncompressed shard through a disk serving one read at a time "
+        "(`python -m benchmarks.data_at_scale`)",
+        ("disk", "loader_processes", "samples_per_second", "MB_per_second", "loader_process_MB"),
     ),
 }
 # Data sets of the table of any density.
@@ -73,16 +97,25 @@ HEADINGS = {
     "plain_ms": "plain, ms",
     "relative": "largest difference / largest depth",
     "kept_for_backward_MB": "kept for backward, MB",
+    "plain_kept_MB": "the plain form keeps, MB",
+    "times_one": "times one process",
+    "MB_per_second": "MB/s",
+    **{name: name.replace("_", " ")[:-3] + ", MB" for name in ("index_MB", "main_process_MB")},
+    "loader_process_MB": "a loader process's own, MB",
+    **{f"{name}_s": f"{name.replace('_', ' ')}, s" for name in ("made", "opened", "first_batch")},
+    "names_compared_s": "names compared, s",
 }
 
 
 def table(name: str, path: Path) -> str:
     """Return one results file as a Markdown table, with the hardware and date it comes from."""
-    title, columns = TABLES[name]
+    title, columns = (TABLES | DATA_TABLES)[name]
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     rows = rows.rename(columns={"ratio": "times_less" if "memory" in name else "times_faster"})
     if name == "propagation_scaling":  # to stay readable; the CSV has the other forms
-        rows = rows[rows["form"] == "fast"]
+        shape = ["what", "batch", "size", "steps"]
+        plain = rows[rows["form"] == "plain"].rename(columns=dict([KEPT]))
+        rows = rows[rows["form"] == "fast"].merge(plain[[*shape, KEPT[1]]], on=shape)
     headings = [HEADINGS.get(column, column.replace("_", " ")) for column in columns]
     lines = [
         f"{title}; {rows['measured_on'].iloc[0]}:",
@@ -94,9 +127,9 @@ def table(name: str, path: Path) -> str:
     return "\n".join(lines)
 
 
-def tables(folder: Path = RESULTS) -> str:
+def tables(folder: Path = RESULTS, names: Iterable[str] = tuple(TABLES)) -> str:
     """Return all tables whose results exist, CPU before GPU."""
-    files = {d: {name: folder / f"{name}_{d}.csv" for name in TABLES} for d in ("cpu", "cuda")}
+    files = {d: {name: folder / f"{name}_{d}.csv" for name in names} for d in ("cpu", "cuda")}
     found = [table(n, path) for of in files.values() for n, path in of.items() if path.is_file()]
     return "\n\n".join(found)
 
@@ -127,7 +160,11 @@ def density_tables(folder: Path = RESULTS) -> str:
 
 
 # Page -> what stands between its markers.
-PAGES = {DOCS / "benchmarks.md": tables, DOCS / "model.md": density_tables}
+PAGES = {
+    DOCS / "benchmarks.md": tables,
+    DOCS / "data.md": partial(tables, names=tuple(DATA_TABLES)),
+    DOCS / "model.md": density_tables,
+}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """NYU Depth v2 and KITTI odometry as data sets of RGB and sparse depth, with all their facts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 from dataloaders.errors import DataError
 from dataloaders.hdf5 import read_frame
 from dataloaders.sampling import SAMPLERS, Measurements, measure
+from dataloaders.shards import ShardFrames
 from dataloaders.splits import SPLITS, list_frames
 from dataloaders.transforms import (
     CROPS,
@@ -131,7 +133,8 @@ class DepthDataset(Dataset):
         if file_list and len(self.roots) > 1:
             raise DataError(f"a list of frames goes with one data root, got {len(self.roots)}")
         file_list = Path(file_list) if file_list else None
-        self.frames = [f for folder in self.roots for f in list_frames(folder, split, file_list)]
+        parts = [list_frames(folder, split, file_list) for folder in self.roots]
+        self.frames = parts[0] if len(parts) == 1 else list(chain(*parts))
         self.n_sample = n_sample
         self.sampler = sampler
         self.noise = noise
@@ -155,6 +158,12 @@ class DepthDataset(Dataset):
         """Return a frame's path below its root; of several roots, with the root's own name."""
         root = next(root for root in self.roots if path.is_relative_to(root))
         return path.relative_to(root if len(self.roots) == 1 else root.parent).as_posix()
+
+    def names(self) -> Iterator[str]:
+        """Yield the `name` of every frame."""
+        if isinstance(self.frames, ShardFrames):
+            return self.frames.names()
+        return map(self.name, self.frames)
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -6,7 +6,7 @@ is what a batch costs most; `_unpack` makes items and the batch in this process.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,26 +44,26 @@ class EpochSampler(Sampler):
     start: int = field(default=0, init=False)
 
     def __len__(self) -> int:
-        return len(self._indices(range(self.start, self.length)))
+        return len(self._indices(np.arange(self.start, self.length)))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = list(range(self.length))
+        order = np.arange(self.length)
         if self.shuffle:
             # One 64-bit seed for each (seed, epoch); the multiplier keeps neighbours apart.
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**64)
-            order = torch.randperm(self.length, generator=generator).tolist()
-        return iter([(index, self.epoch) for index in self._indices(order[self.start :])])
+            order = torch.randperm(self.length, generator=generator).numpy()
+        epoch = self.epoch
+        return ((int(index), epoch) for index in self._indices(order[self.start :]))
 
-    def _indices(self, order: Sequence[int]) -> Sequence[int]:
+    def _indices(self, order: np.ndarray) -> np.ndarray:
         """Return this process's part: of each batch in training, every n-th image otherwise."""
         if self.world_size == 1:
             return order
         if not self.shuffle:
             return order[self.rank :: self.world_size]
+        whole = order[: len(order) // self.batch_size * self.batch_size]
         part = self.batch_size // self.world_size
-        starts = range(0, len(order) - self.batch_size + 1, self.batch_size)
-        mine = [s + self.rank * part for s in starts]
-        return [order[i] for first in mine for i in range(first, first + part)]
+        return whole.reshape(-1, self.world_size, part)[:, self.rank].reshape(-1)
 
 
 def make_loader(

@@ -5,20 +5,42 @@ Hugging Face copy of NYU Depth v2 has them. The shard's name gives the split, th
 a member's path give scene and frame, whatever folders stand above, so that a frame has the name it
 has in an unpacked set (`train/<scene>/<frame>.h5`) and items, draws and order are the same.
 
-Where the members lie is looked up once and kept in `shards.csv` in the root.
+Where the members lie is looked up once and kept in the root as a NumPy array, which is mapped into
+memory: millions of frames take no time to open, and all processes of a machine share them.
 """
 
+import hashlib
 import os
 import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-import pandas as pd
+import numpy as np
 
 from dataloaders.errors import DataError
 
-INDEX = "shards.csv"
+# The digest is of the shards' names, sizes and times: with another one the index is made anew.
+INDEX = "shards-{split}-{digest}.npy"
 FOLDERS = ("", "data")  # of a root, in which shards are looked for
-_COLUMNS = ["shard", "bytes", "mtime_ns", "name", "offset", "size"]
+THREADS = 8  # that list shards at once, since a slow disk answers several requests together
+_FIELDS = ("name", "shard", "offset", "size")
+
+
+def _dtype(width: int) -> np.dtype:
+    """Return that of a row of the index; `width` is of the longest name, in bytes."""
+    return np.dtype(list(zip(_FIELDS, (f"S{width}", "<i4", "<i8", "<i8"), strict=True)))
+
+
+def _is_index(table: np.ndarray) -> bool:
+    """Return whether a file holds what `_kept` writes."""
+    of_frames = table.ndim == 1 and table.dtype.names == _FIELDS and len(table) > 0
+    return of_frames and table.dtype == _dtype(table.dtype["name"].itemsize)
+
+
+def _decoded(name: bytes) -> str:
+    return os.fsdecode(name.replace(b"\0", b"/"))
 
 
 class ShardMember(type(Path())):
@@ -66,12 +88,56 @@ class ShardMember(type(Path())):
         return data
 
 
+class ShardFrames(Sequence):
+    """The frames of a split's shards: a sequence of `ShardMember`, each made when it is asked for,
+    since the paths of millions of frames would take gigabytes in every process.
+
+    Args:
+        table: one row per frame, sorted: name below the root as bytes with 0 for "/", so that
+            sorting goes by folders as that of paths does; number of the shard; offset and size of
+            the frame's bytes in it. Of a path the array in that file, mapped, in every process
+            that this is handed to.
+    """
+
+    def __init__(self, root: Path, shards: list[Path], table: np.ndarray | Path):
+        self.root, self.shards, self.source = root, shards, table
+        self.table = np.load(table, mmap_mode="r") if isinstance(table, Path) else table
+
+    def __reduce__(self) -> tuple:
+        return ShardFrames, (self.root, self.shards, self.source)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> "ShardMember | ShardFrames":
+        row = self.table[index]
+        if isinstance(row, np.ndarray):
+            return ShardFrames(self.root, self.shards, row)
+        name, shard, offset, size = row.item()
+        return ShardMember.at(self.root / _decoded(name), self.shards[shard], offset, size)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def names(self) -> Iterator[str]:
+        """Yield every frame's path below the root, with slashes."""
+        return map(_decoded, self.table["name"])
+
+    def find(self, name: str) -> "ShardMember | None":
+        """Return the frame of that path below the root, None where there is none."""
+        key = os.fsencode(name).replace(b"/", b"\0")
+        index = np.searchsorted(self.table["name"], key)
+        if index < len(self) and self.table["name"][index] == key:
+            return self[index]
+        return None
+
+
 def find_shards(root: Path, split: str) -> list[Path]:
     """Return the shards of a split in `root`, sorted by name; empty where there are none."""
     return sorted(path for part in FOLDERS for path in (root / part).glob(f"{split}-*.tar"))
 
 
-def shard_frames(root: Path, split: str) -> list[Path]:
+def shard_frames(root: Path, split: str) -> ShardFrames:
     """Return the frames of a split's shards, sorted by the name that they have when unpacked.
 
     Raises:
@@ -79,35 +145,57 @@ def shard_frames(root: Path, split: str) -> list[Path]:
             of one name.
     """
     shards = find_shards(root, split)
-    known = _read_index(root)
-    parts, changed = [], False
-    for shard in shards:
-        name, state = shard.relative_to(root).as_posix(), shard.stat()
-        rows = known[known["shard"] == name]
-        is_current = (rows["bytes"] == state.st_size) & (rows["mtime_ns"] == state.st_mtime_ns)
-        if rows.empty or not is_current.all():
-            members = _list_members(shard, split)
-            rows = pd.DataFrame(members, columns=_COLUMNS[3:])
-            rows.insert(0, "shard", name)
-            rows.insert(1, "bytes", state.st_size)
-            rows.insert(2, "mtime_ns", state.st_mtime_ns)
-            known = pd.concat([known[known["shard"] != name], rows])
-            changed = True
-        parts.append(rows)
-    if changed:
-        _write_index(root, known)
-    frames = pd.concat(parts)
-    twice = frames["name"][frames["name"].duplicated()]
-    if not twice.empty:
-        raise DataError(f"the shards of {root} hold {twice.iloc[0]} twice")
-    return [
-        ShardMember.at(root / row.name_, root / row.shard, row.offset, row.size)
-        for row in frames.rename(columns={"name": "name_"}).sort_values("name_").itertuples()
+    states = [
+        (s.relative_to(root).as_posix(), s.stat().st_size, s.stat().st_mtime_ns) for s in shards
     ]
+    digest = hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+    index = root / INDEX.format(split=split, digest=digest)
+    try:
+        frames = ShardFrames(root, shards, index)
+        if _is_index(frames.table):
+            return frames
+    except (OSError, ValueError, EOFError):  # made anew
+        pass
+    table = _list_shards(root, split, shards)
+    return ShardFrames(root, shards, _kept(table, index, split))
 
 
-def _list_members(shard: Path, split: str) -> list[tuple[str, int, int]]:
-    """Return (name, offset, size) of every frame in a shard; hidden and other files are no frames.
+def _list_shards(root: Path, split: str, shards: list[Path]) -> np.ndarray:
+    """Return the table of `ShardFrames`."""
+    if not shards:
+        return np.empty(0, _dtype(1))
+    with ThreadPoolExecutor(min(THREADS, len(shards))) as pool:
+        parts = list(pool.map(partial(_list_members, split=split), shards))
+    for number, part in enumerate(parts):
+        part["shard"] = number
+    table = np.concatenate(parts)
+    table = table[table["name"].argsort(kind="stable")]
+    twice = np.flatnonzero(table["name"][1:] == table["name"][:-1])
+    if len(twice):
+        raise DataError(f"the shards of {root} hold {_decoded(table['name'][twice[0]])} twice")
+    return table
+
+
+def _kept(table: np.ndarray, index: Path, split: str) -> np.ndarray | Path:
+    """Write the index beside the shards, in place of older ones, and return its path; `table`
+    itself where the root cannot be written, which is then indexed at each start."""
+    part = index.with_name(f".{index.name}.{os.getpid()}.part")
+    try:
+        older = list(index.parent.glob(INDEX.format(split=split, digest="*")))
+        with part.open("wb") as stream:
+            np.save(stream, table)
+        part.replace(index)
+        for path in older:
+            if path != index:
+                path.unlink(missing_ok=True)
+        return index
+    except OSError:
+        part.unlink(missing_ok=True)
+        return table
+
+
+def _list_members(shard: Path, split: str) -> np.ndarray:
+    """Return the rows of a shard's frames, `shard` not yet set; hidden and other files are none.
 
     Links, which lead elsewhere, and pipes and devices are no frames either.
     """
@@ -118,9 +206,9 @@ def _list_members(shard: Path, split: str) -> list[tuple[str, int, int]]:
                 path = PurePosixPath(member.name)
                 if member.isreg() and path.suffix == ".h5" and not path.name.startswith("."):
                     scene = path.parent.name or shard.stem
-                    members.append(
-                        (f"{split}/{scene}/{path.name}", member.offset_data, member.size)
-                    )
+                    name = os.fsencode(f"{split}/{scene}/{path.name}").replace(b"/", b"\0")
+                    members.append((name, 0, member.offset_data, member.size))
+            archive.members.clear()  # which it would keep, all of them
             end = archive.offset
     except (tarfile.TarError, EOFError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
@@ -129,29 +217,8 @@ def _list_members(shard: Path, split: str) -> list[tuple[str, int, int]]:
             f"{shard} is damaged, cut off or compressed ({error}); download it again, or unpack it"
         ) from error
     size = shard.stat().st_size
-    if any(offset + length > size for _, offset, length in members) or end > size:
+    if any(offset + length > size for *_, offset, length in members) or end > size:
         raise DataError(f"{shard} is cut off after {size} bytes; download it again")
     if not members:
         raise DataError(f"{shard} holds no .h5 file")
-    return members
-
-
-def _read_index(root: Path) -> pd.DataFrame:
-    """Return the kept index; empty where there is none or it cannot be used."""
-    try:
-        index = pd.read_csv(root / INDEX)
-        if list(index.columns) == _COLUMNS:
-            return index
-    except (OSError, ValueError):  # made anew
-        pass
-    return pd.DataFrame(columns=_COLUMNS)
-
-
-def _write_index(root: Path, index: pd.DataFrame) -> None:
-    """Keep the index beside the shards; a root that cannot be written is indexed at each start."""
-    part = root / f".{INDEX}.{os.getpid()}.part"
-    try:
-        index.to_csv(part, index=False)
-        part.replace(root / INDEX)
-    except OSError:
-        part.unlink(missing_ok=True)
+    return np.array(members, _dtype(max(len(name) for name, *_ in members)))

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from dataloaders.errors import DataError, printable
-from dataloaders.shards import find_shards, shard_frames
+from dataloaders.shards import ShardFrames, find_shards, shard_frames
 
 SPLITS = ("train", "val")
 FRAME_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 
-def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[Path]:
-    """Return the frames of a split, in a fixed order.
+def list_frames(root: Path, split: str, file_list: Path | None = None) -> Sequence[Path]:
+    """Return the frames of a split, in a fixed order: a list, or the `ShardFrames` of its shards.
 
     The root, and `train/` and `val/` in it, may be links; what lies below them may not lead out
     of them, and a walk follows no linked folder, so that nothing is left out or read unseen.
@@ -36,6 +38,8 @@ def list_frames(root: Path, split: str, file_list: Path | None = None) -> list[P
         return _read_list(root, file_list)
     if not has_split(root, split):
         raise DataError(f"data root {root} has no folder {split}/, nor shards {split}-*.tar")
+    if not (root / split).is_dir():
+        return shard_frames(root, split)
     frames = []
     for path, problem in walk_frames(root, split):
         if problem is None:
@@ -123,8 +127,8 @@ class RootBounds:
 
 
 def split_roots(
-    frames: list[Path], roots: Sequence[Path], fraction: float
-) -> tuple[list[Path], list[Path]]:
+    frames: Sequence[Path], roots: Sequence[Path], fraction: float
+) -> tuple[Sequence[Path], Sequence[Path]]:
     """Set scenes aside as `split_scenes` does, of each data root by itself.
 
     Args:
@@ -133,6 +137,8 @@ def split_roots(
     Returns:
         The frames that stay and those held out, these once each however often a root is named.
     """
+    if isinstance(frames, ShardFrames):
+        return split_scenes(frames, fraction)
     stay: list[Path] = []
     held_out: list[Path] = []
     for root in dict.fromkeys(roots):
@@ -142,7 +148,7 @@ def split_roots(
     return stay, held_out
 
 
-def split_scenes(frames: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
+def split_scenes(frames: Sequence[Path], fraction: float) -> tuple[Sequence[Path], Sequence[Path]]:
     """Set whole scenes (folders) aside, so that none is in both parts.
 
     A single scene, such as NYU's labelled set, is cut in two: its last frames are held out, since
@@ -159,20 +165,26 @@ def split_scenes(frames: list[Path], fraction: float) -> tuple[list[Path], list[
     Raises:
         DataError: nothing would stay.
     """
-    scenes = sorted({frame.parent for frame in frames})
-    units = scenes if len(scenes) > 1 else frames
+    sharded = isinstance(frames, ShardFrames)
+    names = list(frames.names()) if sharded else frames
+    scene_of = [name.rpartition("/")[0] for name in names] if sharded else [f.parent for f in names]
+    scenes = sorted(set(scene_of))
+    units = scenes if len(scenes) > 1 else names
     count = max(1, round(fraction * len(units))) if fraction > 0 else 0
     if count >= len(units):
         raise DataError(
             f"cannot hold out {count} of {len(scenes)} scenes ({len(frames)} frames) and train on "
             "the rest"
         )
-    if count and units is frames:
-        last = set(sorted(frames)[-count:])
-        return [f for f in frames if f not in last], [f for f in frames if f in last]
-    held_out = {scenes[i * len(scenes) // count] for i in range(count)}
-    stay = [frame for frame in frames if frame.parent not in held_out]
-    return stay, [frame for frame in frames if frame.parent in held_out]
+    if count and units is names:
+        last, units_of = set(sorted(names)[-count:]), names
+    else:
+        last, units_of = {scenes[i * len(scenes) // count] for i in range(count)}, scene_of
+    held_out = np.array([unit in last for unit in units_of], bool)
+    if sharded:
+        return frames[~held_out], frames[held_out]
+    pairs = list(zip(frames, held_out, strict=True))
+    return [f for f, is_held in pairs if not is_held], [f for f, is_held in pairs if is_held]
 
 
 def _read_list(root: Path, file_list: Path) -> list[Path]:
@@ -188,12 +200,7 @@ def _read_list(root: Path, file_list: Path) -> list[Path]:
     if not names:
         raise DataError(f"list {file_list} is empty")
     bounds = RootBounds(root)
-    sharded = [split for split in SPLITS if find_shards(root, split)]
-    members = {
-        member.relative_to(root).as_posix(): member
-        for split in sharded
-        for member in shard_frames(root, split)
-    }
+    members = [shard_frames(root, split) for split in SPLITS if find_shards(root, split)]
     frames: dict[Path, None] = {}
     for name in names:
         path = _resolve(root, name, file_list, bounds, members)
@@ -205,7 +212,7 @@ def _read_list(root: Path, file_list: Path) -> list[Path]:
 
 
 def _resolve(
-    root: Path, name: str, file_list: Path, bounds: RootBounds, members: dict[str, Path]
+    root: Path, name: str, file_list: Path, bounds: RootBounds, members: list[ShardFrames]
 ) -> Path:
     """Return the file, or the member of a shard, that a list names by `name`, below `root`.
 
@@ -228,6 +235,6 @@ def _resolve(
             raise DataError(f"{file_list} names {printable(name)}, a link that leads out of {root}")
         if found:
             return path
-        if "/".join(rest) in members:
-            return members["/".join(rest)]
+        for member in filter(None, (frames.find("/".join(rest)) for frames in members)):
+            return member
     raise DataError(f"{file_list} names {printable(name)}, which is not under {root}")

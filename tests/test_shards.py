@@ -5,15 +5,17 @@ import pickle
 import tarfile
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from dataloaders import DataError, NYUDepthDataset, make_loader
 from dataloaders.hdf5 import read_frame, write_frame
-from dataloaders.shards import INDEX
-from dataloaders.splits import list_frames
+from dataloaders.loader import EpochSampler
+from dataloaders.shards import ShardMember
+from dataloaders.splits import list_frames, split_roots
+from engine.resume import frames_record
 
+INDEX = "shards-train-*.npy"
 FRAMES = [f"s{i % 2}/{i:05d}.h5" for i in range(5)]
 
 
@@ -83,15 +85,29 @@ def test_the_index_is_made_once_and_anew_for_a_shard_that_changed(roots, tmp_pat
     shard = tmp_path / "train-000000.tar"
     shard.write_bytes((roots[1] / "data/train-000000.tar").read_bytes())
     frames = list_frames(tmp_path, "train")
-    assert len(pd.read_csv(tmp_path / INDEX)) == len(frames) == 3
+    (index,) = tmp_path.glob(INDEX)
+    assert len(np.load(index)) == len(frames) == 3
     with monkeypatch.context() as context:
         context.setattr(tarfile, "open", None)  # the index serves without the shard's headers
         assert list_frames(tmp_path, "train") == frames
     shard.write_bytes((roots[1] / "data/train-000001.tar").read_bytes())
     assert [frame.name for frame in list_frames(tmp_path, "train")] == ["00001.h5", "00003.h5"]
-    for damage in ("", "no,such,columns\n1,2,3\n", "\0\0"):
-        (tmp_path / INDEX).write_text(damage)
-        assert len(list_frames(tmp_path, "train")) == 2
+    (index,) = tmp_path.glob(INDEX)  # that of the shard as it was is gone
+    whole = index.read_bytes()
+    others = [np.zeros(3), np.zeros(()), np.load(index)[:0], np.load(index).reshape(1, -1)]
+    others.append(np.zeros(2, [(name, "<i8") for name in np.load(index).dtype.names]))
+    for damage in (b"", b"no array", whole[:-9], whole[:40], *map(saved, others)):
+        index.write_bytes(damage)
+        assert list_frames(tmp_path, "train").table.shape == (2,)
+        assert index.read_bytes() == whole
+        assert [frame.name for frame in list_frames(tmp_path, "train")] == ["00001.h5", "00003.h5"]
+
+
+def saved(array):
+    """The bytes of NumPy's file of an array."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 def shard_of(**members):
@@ -153,3 +169,93 @@ def test_a_folder_goes_before_shards(roots, tmp_path):
         tmp_path / "train/s/1.h5", np.zeros((3, 4, 4), np.uint8), np.ones((4, 4), np.float32)
     )
     assert [frame.name for frame in list_frames(tmp_path, "train")] == ["1.h5"]
+
+
+def test_scenes_are_ordered_as_folders_are(tmp_path):
+    names = [f"{scene}/{i}.h5" for scene in ("a-b", "a", "a b", "a0", "ä") for i in (2, 1)]
+    for name in names:
+        path = tmp_path / "files/train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "shards").mkdir()
+    members = shard_of(**dict.fromkeys(names, b"x"))
+    (tmp_path / "shards/train-000000.tar").write_bytes(members)
+    files, shards = (
+        [frame.relative_to(tmp_path / kind) for frame in list_frames(tmp_path / kind, "train")]
+        for kind in ("files", "shards")
+    )
+    assert files == shards
+
+
+def many_frames(root, scenes=40, each=50):
+    """A data root with frames of one byte in two shards."""
+    for number in range(2):
+        names = [f"s{i:03d}/{j:04d}.h5" for i in range(number, scenes, 2) for j in range(each)]
+        (root / f"train-{number:06d}.tar").write_bytes(shard_of(**dict.fromkeys(names, b"x")))
+    return root
+
+
+@pytest.mark.parametrize(("scenes", "fraction"), ((40, 0.1), (40, 0.0), (1, 0.1)))
+def test_scenes_held_out_are_those_of_a_list_of_paths(tmp_path, scenes, fraction):
+    root = many_frames(tmp_path, scenes) if scenes > 1 else tmp_path
+    if scenes == 1:
+        names = [f"s/{j:04d}.h5" for j in range(50)]
+        (root / "train-000000.tar").write_bytes(shard_of(**dict.fromkeys(names, b"x")))
+    frames = list_frames(root, "train")
+    parts = split_roots(frames, [root], fraction)
+    assert [list(part) for part in parts] == [
+        list(part) for part in split_roots(list(frames), [root], fraction)
+    ]
+    assert len(parts[0]) + len(parts[1]) == len(frames)
+
+
+def test_no_path_is_made_before_its_frame_is_read(tmp_path, monkeypatch):
+    """Millions of paths would take gigabytes in every process."""
+    many_frames(tmp_path)
+    frames_record(NYUDepthDataset(tmp_path, "train"))  # the index is made
+    made, at = [], ShardMember.at
+    monkeypatch.setattr(ShardMember, "at", lambda path, *rest: made.append(path) or at(path, *rest))
+    dataset = NYUDepthDataset(tmp_path, "train")
+    dataset.frames, _ = split_roots(dataset.frames, dataset.roots, 0.1)
+    names = list(dataset.names())
+    keys = list(EpochSampler(len(dataset), shuffle=True))
+    assert not made
+    assert len(names) == len(keys) == 1800
+    assert isinstance(dataset.frames.table.base, np.ndarray)
+    index = keys[0][0]
+    assert dataset.name(dataset.frames[index]) == names[index]
+    assert len(made) == 1
+
+
+def test_the_index_is_mapped_from_its_file_and_a_root_that_cannot_be_written_has_none(
+    roots, tmp_path, monkeypatch
+):
+    frames = list_frames(roots[1], "train")
+    handed_over = pickle.loads(pickle.dumps(frames))
+    assert isinstance(frames.table, np.memmap) and isinstance(handed_over.table, np.memmap)
+    assert handed_over == frames
+    shard = (roots[1] / "data/train-000000.tar").read_bytes()
+    (tmp_path / "train-000000.tar").write_bytes(shard)
+    monkeypatch.setattr(np, "save", raising(OSError("read-only")))
+    assert len(list_frames(tmp_path, "train")) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["train-000000.tar"]
+
+
+def raising(error):
+    def function(*_):
+        raise error
+
+    return function
+
+
+def test_an_epoch_over_shards_goes_on_where_it_stopped(roots):
+    """Whatever the number of loader processes before and after."""
+    dataset = NYUDepthDataset(roots[1], "train")
+    loaders = [make_loader(dataset, 1, shuffle=True, num_workers=n, seed=4) for n in (0, 2)]
+    for loader in loaders:
+        loader.sampler.epoch = 2
+    whole = [batch["rgbd"] for batch in loaders[0]]
+    loaders[1].sampler.start = 2
+    rest = [batch["rgbd"] for batch in loaders[1]]
+    assert len(whole) == 5 and len(rest) == 3
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))

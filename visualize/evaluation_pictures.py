@@ -67,7 +67,7 @@ class PictureWriter:
         best, worst = best_and_worst(rows, count)
         drawn = {name for part in distributed.all_gather(self.drawn) for name in part.values()}
         names = {row["name"] for row in [*best, *worst]} - drawn
-        files = [dataset.name(frame) for frame in dataset.frames]
+        files = list(dataset.names())
         self.wanted = [index for index, name in enumerate(files) if name in names]
         self.wanted = self.wanted[distributed.rank() :: distributed.world_size()]
         batches = [default_collate([dataset[index]]) for index in self.wanted]
