@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dataloaders import make_loader
+from dataloaders import DepthDataset, make_loader
 from engine import config, distributed, flags
 from engine.baselines import BASELINES, Interpolation
 from engine.checkpoint import (
@@ -38,6 +38,7 @@ from engine.data import build_dataset, build_held_out_set
 from engine.evaluation import count_frames, evaluate, write_scores
 from engine.flags import count, given_flags, of_call
 from engine.precision import prepare, prepare_device
+from engine.resume import frames_record
 from engine.run_folder import check_no_run, format_table
 from visualize.evaluation_pictures import PictureWriter
 from visualize.report import write_record, write_report
@@ -84,23 +85,24 @@ def main(argv: list[str] | None = None) -> None:
     resumed = EvalConfig.of(given).resume_path(Path("output"))
     checkpoint = load_checkpoint(find_checkpoint(resumed))
     args = EvalConfig.of(config.evaluation_settings(checkpoint.args), given)
-    device = distributed.start(config.resolve_device(args.device))
-    prepare_device(device, give_back_memory=args.give_back_memory)
-    model = load_network(checkpoint, args, device)
-    if distributed.is_main():
-        print(describe(checkpoint, args))
-        if args.export_released:
-            tensors = save_released(Path(args.export_released), model)
-            print(f"wrote {tensors} tensors under the release's names to {args.export_released}")
-    if not args.export_released:
-        save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
-        check_no_run(save_dir)
-        score(model, checkpoint, args, device, save_dir)
-        if distributed.is_main() and resumed.is_dir():
-            # Scores written elsewhere get their page there: the run's own shows its own evaluation.
-            page = save_dir / "report.html" if args.save_dir else None
-            print(f"report: {write_report(resumed, eval_dir=save_dir, out=page)}")
-    distributed.stop()
+    with distributed.joined(config.resolve_device(args.device), args.dist_timeout) as device:
+        prepare_device(device, give_back_memory=args.give_back_memory)
+        model = load_network(checkpoint, args, device)
+        if distributed.is_main():
+            print(describe(checkpoint, args))
+            if args.export_released:
+                out = Path(args.export_released)
+                print(
+                    f"wrote {save_released(out, model)} tensors under the release's names to {out}"
+                )
+        if not args.export_released:
+            save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
+            check_no_run(save_dir)
+            score(model, checkpoint, args, device, save_dir)
+            if distributed.is_main() and resumed.is_dir():
+                # Scores written elsewhere get their page there; the run's own shows its own.
+                page = save_dir / "report.html" if args.save_dir else None
+                print(f"report: {write_report(resumed, eval_dir=save_dir, out=page)}")
 
 
 def score(
@@ -122,6 +124,8 @@ def score(
             dataset = build_held_out_set(args, checkpoint.args.get("holdout"), seed=seed)
         else:
             dataset = build_dataset(args, "val", seed=seed)
+        if seed == args.seed:
+            check_processes_agree(checkpoint, dataset, args)
         loader = make_loader(dataset, args.batch_size_eval, num_workers=args.num_workers, **part)
         wanted = len(dataset) if args.pictures < 0 else args.pictures
         for name, method in methods.items():
@@ -144,6 +148,16 @@ def score(
     shown = summary[[*SHOWN, "RMSE_std"] if args.repeat > 1 else SHOWN]
     print(format_table(shown.reset_index().to_dict("records")))
     print(f"\nwritten to {save_dir}: eval.csv, summary.csv, pictures/")
+
+
+def check_processes_agree(checkpoint: Checkpoint, dataset: DepthDataset, args: EvalConfig) -> None:
+    """Raise OptionError unless every process scores the same weights on the same frames."""
+    weights = sum(tensor.double().sum().item() for tensor in checkpoint.model.values())
+    found = {"weights that sum to": weights, "frames": frames_record(dataset)}
+    found |= {
+        f"--{name}": getattr(args, name) for name in ("repeat", "seed", "n_sample", "sampler")
+    }
+    distributed.check_equal(found, "give every machine the same checkpoint, frames and flags")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,14 @@ from engine.flags import given_flags
 from engine.metrics import METRICS
 from engine.precision import autocast, gradient_scaler, prepare, prepare_device
 from engine.progress import progress
-from engine.resume import Start, frames_record, resolve_resume, run_folder_path, take_up
+from engine.resume import (
+    Start,
+    check_processes_agree,
+    frames_record,
+    resolve_resume,
+    run_folder_path,
+    take_up,
+)
 from engine.run_folder import RunFolder
 from engine.schedule import build_optimizer, build_schedule
 from engine.signals import StopRequest
@@ -55,14 +62,13 @@ def main(argv: list[str] | None = None) -> None:
     """Train with the flags of the command line."""
     given = given_flags(build_parser(), argv)
     config = TrainConfig.of(given)
-    device = distributed.start(resolve_device(config.device))
-    folder = RunFolder(run_folder_path(config))
-    owned = folder.owned() if distributed.is_main() else contextlib.nullcontext()
-    with owned, StopRequest().received() as request:
-        start = resolve_resume(given, folder)
-        distributed.barrier()
-        train(start, device, folder, request)
-    distributed.stop()
+    with distributed.joined(resolve_device(config.device), config.dist_timeout) as device:
+        folder = RunFolder(run_folder_path(config))
+        owned = folder.owned() if distributed.is_main() else contextlib.nullcontext()
+        with owned, StopRequest().received() as request:
+            start = resolve_resume(given, folder)
+            distributed.barrier()
+            train(start, device, folder, request)
 
 
 def train(start: Start, device: torch.device, folder: RunFolder, request: StopRequest) -> None:
@@ -96,6 +102,7 @@ def train(start: Start, device: torch.device, folder: RunFolder, request: StopRe
     frames = {"train": frames_record(train_set), "val": frames_record(eval_set)}
     run = Training(model, optimizer, schedule, scaler, device, frames)
     notes = take_up(run, start, folder)
+    check_processes_agree(run, config)
     network = distributed.wrap_ddp(model, device, sync_batchnorm=config.sync_batchnorm)
 
     writer = CheckpointWriter(folder, start.settings(), config.save_minutes)

@@ -280,6 +280,12 @@ class RunConfig(Settings):
     )
     seed: int = fixed(0, "of every random draw", type=seed)
     device: str = of_call("auto", "auto, cpu, cuda or cuda:N")
+    dist_timeout: float = of_call(
+        30.0,
+        "how long a process of torchrun waits for the others before it fails",
+        unit="minutes",
+        type=positive,
+    )
     debug: bool = of_call(False, "full traceback on errors", action="store_true")
 
     def resume_path(self, default: Path) -> Path:

@@ -6,10 +6,16 @@ Every process holds the whole network and a part of each batch. The functions he
 return what they are given, where there is one process, so that the script reads the same.
 
 Also here: batch normalisation whose statistics are those of the whole batch, over all processes.
+The processes may be on several machines: docs/cluster.md says what was tried.
 """
 
 import contextlib
 import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -18,21 +24,53 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.errors import OptionError
+from engine.errors import OptionError, RunError, is_communication_error, message_of
 
 # What torchrun sets for every process.
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")
 # How long a process waits for the others before it fails.
-TIMEOUT = timedelta(minutes=30)
-
+TIMEOUT_MINUTES = 30.0
+BEAT = 1.0  # seconds between a process's heartbeats
+SILENCE = 5 * BEAT  # without one, after which a process counts as lost
 
 T = TypeVar("T")
 
 
-def start(device: torch.device) -> torch.device:
+@contextlib.contextmanager
+def joined(device: torch.device, minutes: float = TIMEOUT_MINUTES) -> Iterator[torch.device]:
+    """Join the processes of this run and leave them at the end; yield this one's own device.
+
+    Args:
+        minutes: see `start`.
+
+    Raises:
+        OptionError: see `start`.
+        RunError: the others cannot be reached any more; it names those that are lost.
+    """
+    device = start(device, minutes)
+    heartbeat = _Heartbeat() if world_size() > 1 else None
+    try:
+        yield device
+    except RuntimeError as error:
+        if heartbeat is None or not is_communication_error(error):
+            raise
+        raise RunError(
+            f"{heartbeat.lost()} ({message_of(error).splitlines()[0][:200]}); a message of its own "
+            "may say why, and the run goes on from its last checkpoint with --resume auto"
+        ) from error
+    finally:
+        if heartbeat is not None:
+            heartbeat.over.set()
+    stop()
+
+
+def start(device: torch.device, minutes: float = TIMEOUT_MINUTES) -> torch.device:
     """Join the processes that torchrun started, if it did, and return this one's own device.
 
     GPUs communicate through NCCL, CPUs through Gloo.
+
+    Args:
+        minutes: how long a process waits for the others before it fails.
 
     Raises:
         OptionError: the environment is not one that torchrun makes, or has too few GPUs.
@@ -50,8 +88,93 @@ def start(device: torch.device) -> torch.device:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        interface = _interface_to(os.environ["MASTER_ADDR"])
+        if interface:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
     return device
+
+
+def _interface_to(host: str) -> str | None:
+    """Return the network interface by which this machine reaches `host`, None where that is this
+    machine itself or the system does not tell.
+
+    Gloo alone takes the one that the machine's name resolves to, on many machines 127.0.0.1.
+    """
+    try:
+        import fcntl
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 1))  # sends nothing: UDP
+            address = socket.inet_aton(probe.getsockname()[0])
+            for _, name in socket.if_nameindex() if address[0] != 127 else ():
+                with contextlib.suppress(OSError):  # an interface without an address
+                    request = struct.pack("256s", name.encode())
+                    if fcntl.ioctl(probe, 0x8915, request)[20:24] == address:  # SIOCGIFADDR
+                        return name
+    except (ImportError, OSError):
+        pass
+    return None
+
+
+class _Heartbeat:
+    """Which processes of the run are still there.
+
+    A thread of each process counts in a store on the machine of process 0, and looks at the counts
+    of the others: one that stands still is that of a process that ended, is stopped or cannot be
+    reached. Clocks of different machines are not compared. With a slow process nothing happens.
+
+    Attributes:
+        over: set it to end the thread.
+    """
+
+    def __init__(self):
+        self.over = threading.Event()
+        self.store: dist.TCPStore | None = None
+        self.count, self.reached = 0, time.monotonic()
+        self.seen = [(b"", self.reached)] * world_size()  # by rank: last count and when it was new
+        self._tell()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _tell(self) -> None:
+        """Put this process's next count into the store, where that can be reached."""
+        with contextlib.suppress(RuntimeError):
+            port = int(os.environ["MASTER_PORT"])
+            self.store = self.store or dist.TCPStore(
+                _master(), port, timeout=timedelta(seconds=3 * BEAT)
+            )
+            self.count += 1
+            self.store.set(f"heartbeat {rank()}", f"{self.count} {socket.gethostname()}")
+            self.reached = time.monotonic()
+
+    def _beat(self) -> None:
+        keys = [f"heartbeat {rank}" for rank in range(world_size())]
+        while not self.over.wait(BEAT):
+            self._tell()
+            with contextlib.suppress(RuntimeError, AttributeError):  # not reached, or never yet
+                for i, value in enumerate(self.store.multi_get(keys)):
+                    if value != self.seen[i][0]:
+                        self.seen[i] = value, time.monotonic()
+
+    def lost(self) -> str:
+        """Wait until the silence of a process would be noticed; return who is lost, as the
+        beginning of a sentence."""
+        time.sleep(SILENCE + BEAT)
+        now = time.monotonic()
+        if now - self.reached > SILENCE:
+            return f"process 0 on {_master()} ended, is stopped or cannot be reached"
+        lost = [
+            f"process {i} on {value.decode().partition(' ')[2] or 'a machine unknown'}"
+            for i, (value, changed) in enumerate(self.seen)
+            if now - changed > SILENCE
+        ]
+        if lost:
+            return f"{' and '.join(lost)} ended, is stopped or cannot be reached"
+        return "another process of this run failed, or did not come this far in --dist_timeout"
+
+
+def _master() -> str:
+    return os.environ["MASTER_ADDR"]
 
 
 def _local_rank() -> int:
@@ -114,6 +237,24 @@ def all_gather(value: T) -> list[T]:
     values: list = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def check_equal(values: dict[str, object], remedy: str) -> None:
+    """Raise OptionError unless all processes, on whatever machine, have the same plain values.
+
+    Every process must call it, and all raise the same sentence: the first value that differs.
+
+    Args:
+        values: by what they are called. remedy: how they become equal.
+    """
+    (host, first), *others = all_gather((socket.gethostname(), values))
+    for rank, (other_host, other) in enumerate(others, start=1):
+        for name, value in first.items():
+            if other[name] != value:
+                raise OptionError(
+                    f"process {rank} on {other_host} has {name} {other[name]}, and process 0 on "
+                    f"{host} has {value}; {remedy}"
+                )
 
 
 def wrap_ddp(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) -> nn.Module:

@@ -81,6 +81,11 @@ def is_memory_error(error: BaseException) -> bool:
     return (library_sentence(error) or "").startswith("memory ran out")
 
 
+def is_communication_error(error: BaseException) -> bool:
+    """Return whether another process of the run ended or cannot be reached."""
+    return (library_sentence(error) or "").startswith("another process of this run")
+
+
 def system_sentence(error: OSError) -> str:
     """Return an error of the system as "FILE: what happened"."""
     if error.strerror is None:

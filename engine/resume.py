@@ -23,6 +23,9 @@ from engine.flags import Resume
 from engine.run_folder import BEST, LAST, PREVIOUS, RUN_ID, RunFolder
 from engine.training import Training
 
+# Flags that each machine may have its own value of: nothing but speed depends on them.
+_MACHINES = ("num_workers", "batch_size_eval", "channels_last", "compile", "unpool")
+
 
 @dataclass
 class Start:
@@ -220,8 +223,8 @@ def frames_record(dataset: DepthDataset) -> dict:
     """
     frames = dataset.frames
     digest = hashlib.sha256()
-    for frame in frames:
-        digest.update(f"{dataset.name(frame)}\n".encode())
+    for name in dataset.names():
+        digest.update(f"{name}\n".encode())
     for index in sorted({0, len(frames) // 2, len(frames) - 1}):
         try:
             for array in read_frame(frames[index]):
@@ -273,6 +276,24 @@ def take_up(run: Training, start: Start, folder: RunFolder) -> list[str]:
         notes.append(f"{folder.path} does not hold the best model, so the best score starts anew")
         run.forget_best()
     return notes
+
+
+def check_processes_agree(run: Training, config: TrainConfig) -> None:
+    """Raise OptionError unless every process trains the same run from the same place on the same
+    frames; machines have command lines and disks of their own."""
+    position = {"finished epochs": run.epoch, "steps done": run.step, "images done": run.position}
+    distributed.check_equal(
+        position, "--save_dir must be a folder that all machines share, to go on from"
+    )
+    frames = {
+        f"{part} frames": f"{record['count']} ({record['digest'][:8]})"
+        for part, record in run.frames.items()
+    }
+    distributed.check_equal(frames, "give every machine the same frames")
+    rules = {name: field.metadata["resume"] for name, field in TrainConfig.fields().items()}
+    means = [name for name, rule in rules.items() if rule in (Resume.FIXED, Resume.FOLLOW)]
+    settings = {f"--{n}": getattr(config, n) for n in (*means, "max_steps") if n not in _MACHINES}
+    distributed.check_equal(settings, "start every machine with the same flags")
 
 
 def load_newest(folder: RunFolder) -> Checkpoint | None:
