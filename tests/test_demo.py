@@ -14,17 +14,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recordings
 import torch
 from PIL import Image
 
 from dataloaders import DataError
+from dataloaders.sampling import resize_points
 from engine.checkpoint import CheckpointError, save_checkpoint
 from engine.errors import RunError
 from inference.predictor import Predictor
 from models import build_model
 from tools.demo import __main__ as command
 from tools.demo import panels
-from tools.demo.inputs import MAX_FRAME_PIXELS, example_frames, open_depth, open_image
+from tools.demo.inputs import (
+    MAX_FRAME_PIXELS,
+    example_frames,
+    open_depth,
+    open_image,
+    open_recording,
+    recording_frames,
+)
 from tools.demo.session import (
     MAX_STEPS,
     Frame,
@@ -271,6 +280,34 @@ def test_uploads_come_at_the_networks_scale(tmp_path):
     assert np.array_equal(open_depth(tmp_path / "depth.npy", frame), depth)
     large = open_image(save_png(tmp_path / "large.png", rgb.repeat(3, 0).repeat(3, 1)), None)
     assert large.rgb.shape[0] * large.rgb.shape[1] <= MAX_FRAME_PIXELS
+
+
+def test_a_frame_of_a_recording_is_opened_by_its_number(tmp_path):
+    folder = recordings.write_tum(tmp_path / "desk")
+    archive = Path(shutil.make_archive(str(tmp_path / "up/desk"), "zip", tmp_path, "desk"))
+    camera = "518.86,518.86,325.58,253.74"
+    uploaded = open_recording("tum", archive, 1, 240, camera)
+    second = sorted((folder / "rgb").iterdir())[1].stem
+    assert uploaded.name == f"desk, frame {second}" and uploaded.uploaded_size == (640, 480)
+    assert uploaded.rgb.shape == (240, 320, 3)
+    expected = resize_points(recordings.sparse(), (240, 320))
+    np.testing.assert_allclose(uploaded.depth, expected, atol=1e-3)
+    options = {"count": 2, "intrinsics": camera}
+    frames = recording_frames("tum", folder, None, 240, **options)
+    assert frames[0].name.endswith(sorted((folder / "rgb").iterdir())[0].stem)
+    assert len(frames) == 2
+    (tmp_path / "bad.zip").write_bytes(b"no archive")
+    (tmp_path / "secret.yaml").write_text("password: 1")
+    for kind, path, number, text, sentence in (
+        ("tum", archive, 9, camera, r"desk has no frame 9, it has 3\."),
+        ("kitti", archive, 0, "", r"^desk holds no folder of KITTI: expected image_02/"),
+        ("tum", archive, 0, str(tmp_path / "secret.yaml"), "intrinsics must be fx,fy,cx,cy"),
+        ("tum", tmp_path / "bad.zip", 0, camera, r"^bad\.zip cannot be read: "),
+        ("stray", archive, 0, camera, "intrinsics is no option of stray"),
+    ):
+        with pytest.raises(DataError, match=sentence) as caught:
+            open_recording(kind, path, number, 240, text)
+        assert "secret" in text or str(tmp_path) not in str(caught.value)
 
 
 def test_bad_uploads_are_refused_with_one_sentence(tmp_path, frame):

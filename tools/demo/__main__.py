@@ -2,9 +2,10 @@
 
     python -m tools.demo --resume output/my_run          # then open http://127.0.0.1:7860
     python -m tools.demo --resume output/my_run --data_root data/nyudepth_hdf5
+    python -m tools.demo --from tum rgbd_dataset_freiburg1_desk
 
-Examples are validation frames of --data_root, or of the sample set where it has been made. Needs
-Gradio: pip install -r requirements-demo.txt.
+Examples are frames of a recording (--from, docs/sensors.md), or validation frames of --data_root or
+of the sample set where it has been made. Needs Gradio: pip install -r requirements-demo.txt.
 """
 
 import importlib.metadata
@@ -17,7 +18,7 @@ from engine.cli import run_script
 from engine.errors import OptionError, RunError
 from engine.flags import command_parser
 from inference.predictor import Predictor
-from tools.demo.inputs import SAMPLE_ROOTS, example_frames
+from tools.demo.inputs import SAMPLE_ROOTS, example_frames, recording_frames
 
 GRADIO = 6
 
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--resume", "-r", metavar="CHECKPOINT", help="file or folder (default pretrained/)")
     add("--data_root", metavar="DIR", help="data set whose val/ frames are examples")
+    add("--from", dest="source", nargs=2, metavar=("KIND", "PATH"), help="recording of a sensor")
+    add("--intrinsics", metavar="fx,fy,cx,cy", help="of a recording without its own, or a file")
     add("--examples", type=int, default=12, help="frames to pick from (default 12)")
     add("--host", default="127.0.0.1", help="address to serve on (default this machine's own)")
     add("--port", type=int, default=7860, help="port to listen on, 0 for a free one (default 7860)")
@@ -38,8 +41,13 @@ def main(argv: list[str] | None = None) -> None:
     predictor = Predictor.from_checkpoint(args.resume or shipped_network(), device=args.device)
     check_gradio()
     root = args.data_root or SAMPLE_ROOTS[predictor.settings.data_set]
-    has_examples = args.examples > 0 and (args.data_root or Path(root).is_dir())
-    examples = example_frames(predictor, root, args.examples) if has_examples else []
+    examples = []
+    if args.source and args.examples:
+        kind, root = args.source
+        options = {"count": args.examples, "intrinsics": args.intrinsics}
+        examples = recording_frames(kind, Path(root), None, predictor.short_side, **options)
+    elif args.examples and (args.data_root or Path(root).is_dir()):
+        examples = example_frames(predictor, root, args.examples)
     bound = bind(args.host, args.port)
 
     # Imported late: without Gradio the sentences above are still given.

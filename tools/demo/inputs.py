@@ -1,6 +1,10 @@
 """Frames for the page: examples of a data set, and the files that visitors upload."""
 
+import itertools
 import re
+import tempfile
+import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +13,11 @@ from PIL import Image
 from dataloaders import DATA_SETS, DataError
 from dataloaders.sampling import resize_points
 from dataloaders.transforms import resized_size
+from engine.errors import OptionError
 from inference.image_files import read_depth, read_rgb
 from inference.predictor import Predictor
+from inference.sources import open_source
+from inference.sources.frames import damage
 from models.network import MIN_SIZE
 from tools.demo.session import Frame
 
@@ -19,6 +26,7 @@ MAX_FRAME_PIXELS = 600_000
 SAMPLE_ROOTS = {"nyudepth": "data/sample_rooms", "kitti": "data/sample_streets"}
 # Integers of an uploaded PNG are millimetres.
 PNG_SCALE = 1000
+MAX_UNPACKED = 4 * 1024**3  # bytes of an uploaded recording
 
 
 def example_frames(predictor: Predictor, root: str | Path, count: int) -> list[Frame]:
@@ -58,17 +66,87 @@ def open_image(path: Path, short_side: int | None) -> Frame:
         rgb, _ = read_rgb(path)
     except DataError as error:
         raise _for_the_page(error, path) from error
-    uploaded_size = rgb.shape[1::-1]
-    size = frame_size(uploaded_size, short_side)
+    return _scaled(path.name, rgb, None, short_side)
+
+
+def _scaled(name: str, rgb: np.ndarray, depth: np.ndarray | None, short_side: int | None) -> Frame:
+    """Return the frame of an image and its depth, if any, at the network's scale."""
+    own_size = rgb.shape[1::-1]
+    size = frame_size(own_size, short_side)
     if min(size) < MIN_SIZE:
         raise DataError(
-            f"{path.name} has {rgb.shape[1]}x{rgb.shape[0]} pixels, {size[0]}x{size[1]} at the "
+            f"{name} has {own_size[0]}x{own_size[1]} pixels, {size[0]}x{size[1]} at the "
             f"network's scale, which needs {MIN_SIZE} on each side."
         )
-    if size != uploaded_size:
-        image = Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR)
-        rgb = np.asarray(image)
-    return Frame(path.name, rgb, uploaded_size=uploaded_size)
+    if size != own_size:
+        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
+        depth = depth if depth is None else resize_points(depth, size[::-1])
+    return Frame(name, rgb, depth, uploaded_size=own_size)
+
+
+def recording_frames(
+    kind: str,
+    path: Path,
+    numbers: Collection[int] | None,
+    short_side: int | None,
+    *,
+    count: int = 1,
+    intrinsics: str | None = None,
+) -> list[Frame]:
+    """Return frames of a recording at the network's training scale, their measurements as depth.
+
+    Args:
+        kind, path, intrinsics: see `inference.sources.open_source`.
+        numbers: of the frames, from 0; None is `count` of them, evenly spread.
+        short_side: see `open_image`.
+
+    Raises:
+        DataError: not a recording of that kind, no such frame, or one that cannot be used.
+        OptionError: no such kind, or intrinsics for one that has its own.
+    """
+    source = open_source(kind, path, intrinsics=intrinsics)
+    if numbers is None:
+        length = source.length or count
+        numbers = {i * length // count for i in range(min(count, length))}
+    walked = itertools.count()
+    frames = source.frames(skip=lambda name: next(walked) not in numbers)
+    found = [
+        _scaled(f"{path.name}, frame {frame.name}", frame.rgb, frame.sparse_depth, short_side)
+        for frame in frames
+    ]
+    if not found:
+        raise DataError(f"{path} has no frame {min(numbers)}, it has {next(walked)}")
+    return found
+
+
+def open_recording(
+    kind: str, path: Path, number: int, short_side: int | None, intrinsics: str = ""
+) -> Frame:
+    """Return a frame of an uploaded recording, a file or a .zip of its folder; see
+    `recording_frames`. What was unpacked is removed."""
+    if not re.fullmatch(r"[-+.,\deE\s]*", intrinsics):
+        raise DataError(f"intrinsics must be fx,fy,cx,cy in pixels, got {intrinsics!r}.")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            read = _unpacked(path, Path(folder) / path.stem) if path.suffix == ".zip" else path
+            given = intrinsics.strip() or None
+            return recording_frames(kind, read, {number}, short_side, intrinsics=given)[0]
+    except OptionError as error:
+        raise _for_the_page(DataError(str(error)), path) from error
+    except DataError as error:
+        text = re.sub(r"/\S*/(?=[^/\s])", "", str(error))  # no folder of the server
+        raise _for_the_page(DataError(text), path) from error
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """Unpack an archive and return its folder: the only one that it holds, if there is no more."""
+    with damage(path.name, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        size = sum(file.file_size for file in archive.infolist())
+        if size > MAX_UNPACKED:
+            raise DataError(f"{path.name} unpacks to {size} bytes, more than {MAX_UNPACKED}")
+        archive.extractall(folder)  # which keeps names within the folder
+    inside = [file for file in folder.glob("[!._]*") if file.name != "__MACOSX"]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 def open_depth(path: Path, frame: Frame) -> np.ndarray:

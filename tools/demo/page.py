@@ -15,8 +15,9 @@ from dataloaders import DataError
 from dataloaders.errors import counted
 from inference.image_files import DEPTH_SUFFIXES
 from inference.predictor import Predictor
+from inference.sources import KINDS
 from tools.demo import panels
-from tools.demo.inputs import open_depth, open_image
+from tools.demo.inputs import open_depth, open_image, open_recording
 from tools.demo.session import (
     MAX_DEPTH,
     MAX_STEPS,
@@ -107,6 +108,13 @@ class Page:
                 **small,
             )
         gr.HTML(_small(DEPTH_HELP))
+        with gr.Accordion("A frame of a recording", open=False), gr.Row():
+            self.kind = gr.Dropdown(list(KINDS), value="tum", label="Kind", min_width=100)
+            self.frame = gr.Number(0, label="Frame", precision=0, minimum=0, min_width=80)
+            self.intrinsics = gr.Textbox(label="fx,fy,cx,cy (if it has none)", min_width=160)
+            self.upload_recording = gr.UploadButton(
+                "Upload a .zip, bag or .r3d", elem_id="upload-recording", **small
+            )
         _title("2", "Measure points: click on the image, or sample")
         self.picture = gr.Image(label="The image and its points", elem_id="picture", **still)
         self.message = gr.HTML("", elem_id="message")
@@ -179,6 +187,9 @@ class Page:
         on(self.gallery.select, self._pick, *numbers)
         on(self.upload_image.upload, self._open_image, self.upload_image)
         on(self.upload_depth.upload, self._open_depth, self.upload_depth, *numbers)
+        recording = (self.kind, self.frame, self.intrinsics, self.upload_recording, *numbers)
+        on(self.upload_recording.upload, self._open_recording, *recording)
+        on(self.frame.submit, self._open_recording, *recording)
         on(self.picture.select, self._click, self.source, self.depth)
         on(self.sample.click, self._sample, *numbers)
         on(self.undo.click, self._undo)
@@ -215,6 +226,27 @@ class Page:
                 "No ground truth: a click measures the depth of the slider below. "
                 "Upload the image's depth map to sample from it."
             )
+
+        return self._after(values | {self.session: session}, act)
+
+    def _open_recording(self, values: dict) -> dict:
+        if not values[self.upload_recording]:
+            return {self.message: _message("Upload a recording first.", "error")}
+        try:
+            frame = open_recording(
+                values[self.kind],
+                Path(values[self.upload_recording]),
+                int(values[self.frame] or 0),
+                self.predictor.short_side,
+                values[self.intrinsics] or "",
+            )
+        except DataError as error:
+            return {self.message: _message(str(error), "error")}
+        session = values[self.session] or Session(self.predictor, frame)
+
+        def act(session: Session) -> str:
+            session.open(frame)
+            return self._sampling(values)(session)
 
         return self._after(values | {self.session: session}, act)
 
