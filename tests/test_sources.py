@@ -2,10 +2,7 @@
 
 import contextlib
 import json
-import runpy
 import shutil
-from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import imageio.v3 as iio
@@ -348,44 +345,6 @@ def test_bags_are_read_without_ros(form, depth, tmp_path):
     )
     for frame in frames:
         check(frame)
-
-
-def test_the_ros_node_completes_the_images_of_a_bag_without_ros(tmp_path):
-    pytest.importorskip("rosbags", reason="requirements-sensors.txt is not installed")
-    from rosbags.highlevel import AnyReader
-
-    path = Path(__file__).resolve().parent.parent / "examples" / "ros2_node.py"
-    node = runpy.run_path(str(path))
-    seen = []
-
-    def predictor(rgb, sparse_depth):
-        seen.append(sparse_depth)
-        return SimpleNamespace(depth=sparse_depth + 1)
-
-    completion = node["Completion"](predictor, max_dt=0.02)
-    done, refusals = 0, []
-    bag = made.write_bag(tmp_path / "bag", "mcap", depth="scan", late=-0.003)
-    with AnyReader([bag]) as reader:
-        takes = {
-            "/tf_static": completion.on_transforms,
-            "/camera/color/camera_info": completion.on_camera_info,
-            "/lidar_points": completion.on_depth,
-        }
-        for connection, _, raw in reader.messages():
-            message = reader.deserialize(raw, connection.msgtype)
-            if connection.topic in takes:
-                takes[connection.topic](message)
-                continue
-            try:
-                np.testing.assert_array_equal(completion.on_image(message), seen[-1] + 1)
-                done += 1
-            except DataError as error:
-                refusals.append(str(error))
-    # A scan comes with every third of the four images.
-    assert done == 2 and len(refusals) == 2 and "s apart, expected 0.02" in refusals[0]
-    for sparse_depth in seen:
-        np.testing.assert_array_equal(sparse_depth > 0, made.sparse() > 0)
-        np.testing.assert_allclose(sparse_depth, made.sparse(), atol=1e-3)
 
 
 def test_ios_captures_are_read(tmp_path):
