@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cspn import CSPN
 from dataloaders import DataError
 from dataloaders.errors import counted
 from dataloaders.sampling import Measurements, measure
@@ -47,7 +48,6 @@ from inference.sources.calibration import read_camera
 from inference.sources.projection import Camera
 from inference.stream import run_stream
 from models import packed_weights
-from visualize.pictures import prediction_picture, save_depth_png, save_picture
 
 LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
@@ -103,7 +103,10 @@ def predict_pairs(args: PredictConfig, load: Callable[[], Predictor]) -> None:
     print(predictor.describe())
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    several = len(pairs) > 1  # for one image packing would not pay
+    several = len(pairs) > 1  # for one image neither packing nor compiling would pay
+    refinement = predictor.model.refinement
+    if not several and isinstance(refinement, CSPN) and predictor.device.type == "cpu":
+        refinement.impl = "eager"
     with packed_weights(predictor.model) if several else contextlib.nullcontext():
         for index, pair in enumerate(pairs):
             try:
@@ -193,6 +196,9 @@ def save_prediction(
     Raises:
         OSError: one cannot be written; no half file has its name.
     """
+    # With matplotlib, which commands that end in an error or write no picture do not wait for.
+    from visualize.pictures import prediction_picture, save_depth_png, save_picture
+
     png, npy, picture, ply, error_png, error_npy = outputs(out, stem)
     depth, error = prediction.depth, prediction.error
     writers = {

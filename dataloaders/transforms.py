@@ -3,15 +3,14 @@
 Validation: resize, centre crop. Training: resize by a random scale, rotate, colour jitter, centre
 crop, flip, depth divided by the scale. Images are PIL throughout (RGB, and "F" for depth in
 metres, 0 = none), because the published numbers come from PIL's resampling. Where numba is
-installed, `compiled` repeats PIL's sums bit for bit in a fraction of the time.
+installed, `pillow_exact` repeats PIL's sums bit for bit in a fraction of the time.
 """
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image, ImageEnhance
-
-from dataloaders.pillow_exact import compiled
 
 RGB_ENCODINGS = ("released", "normalized")
 DEPTH_RESIZES = ("released", "hole_aware")
@@ -88,24 +87,26 @@ def transform_frame(
     Raises:
         ValueError: the frame is smaller than the crop.
     """
+    from dataloaders.pillow_exact import compiled  # with numba, which a prediction does not need
+
     if augmentation is None:
         augmentation = Augmentation()
+    degrees = augmentation.degrees
     top, left, bottom, right = box or (0, 0, *depth.shape)
     size = (right - left, bottom - top)
     if short_side is not None:
         size = resized_size(size, int(short_side * augmentation.scale))
     corner = _corner(size, crop_size, augmentation.crop)
-    if _is_compiled(rgb, depth, (top, left, bottom, right), size, augmentation):
+    if compiled.is_able(rgb, depth, (top, left, bottom, right), size, degrees, augmentation.jitter):
         rgb, depth = (array[..., top:bottom, left:right] for array in (rgb, depth))
-        view = compiled.View(
-            size,
-            compiled.rotation(size, augmentation.degrees),
-            corner,
-            crop_size,
-            augmentation.flip,
-        )
-        rgb = _view_rgb(rgb, view, augmentation.jitter)
-        depth = _view_depth(depth, view, depth_resize)
+        turn = compiled.rotation(size, degrees)
+        view = compiled.View(size, turn, corner, crop_size, augmentation.flip)
+        rgb = compiled.view_rgb(rgb, view, augmentation.jitter)
+        if depth_resize == "released":
+            depth = compiled.view_depth(depth, view)
+        else:
+            resized = _resize(Image.fromarray(depth), size, depth_resize)
+            depth = view.take(np.asarray(resized)[None], view.whole)[0]
     else:
         images = Image.merge("RGB", [Image.fromarray(c) for c in rgb]), Image.fromarray(depth)
         image, depth_map = (im.crop((left, top, right, bottom)) for im in images)
@@ -116,60 +117,6 @@ def transform_frame(
     if augmentation.scale != 1:
         depth /= np.float32(augmentation.scale)
     return rgb, depth
-
-
-def _is_compiled(
-    rgb: np.ndarray,
-    depth: np.ndarray,
-    box: tuple[int, int, int, int],
-    size: tuple[int, int],
-    augmentation: Augmentation,
-) -> bool:
-    """Return whether `compiled` serves: numba is there, and box, size and draw are ordinary."""
-    top, left, bottom, right = box
-    return (
-        compiled.HAS_NUMBA
-        and rgb.dtype == np.uint8
-        and depth.dtype == np.float32
-        and bottom <= depth.shape[0]
-        and right <= depth.shape[1]
-        and compiled.covers((right - left, bottom - top), size)
-        # Pillow turns by right angles in another way.
-        and (augmentation.degrees % 90 != 0 or augmentation.degrees == 0)
-        and [name for name, _ in augmentation.jitter].count("contrast") <= 1
-    )
-
-
-def _view_rgb(
-    rgb: np.ndarray, view: compiled.View, jitter: tuple[tuple[str, float], ...]
-) -> np.ndarray:
-    """Resize, rotate, jitter and crop (3, H, W) bytes -> (3, h, w) by `compiled`."""
-    names = [name for name, _ in jitter]
-    if "contrast" not in names:
-        crop = view.take(compiled.resize(rgb, view.size, view.window), view.window)
-        before, after, mean = (), jitter, 0
-    else:
-        # Contrast spreads from the mean of the whole image, black corners included. What comes
-        # before it changes pixels one by one and leaves black alone, so it can precede rotation.
-        before, after = jitter[: names.index("contrast")], jitter[names.index("contrast") :]
-        image = compiled.resize(rgb, view.size, view.whole)
-        for name, factor in before:
-            compiled.jitter(image, name, factor)
-        mean = compiled.mean_grey(image, view)
-        crop = view.take(image, view.whole)
-    for name, factor in after:
-        compiled.jitter(crop, name, factor, mean)
-    return crop
-
-
-def _view_depth(depth: np.ndarray, view: compiled.View, depth_resize: str) -> np.ndarray:
-    """Resize, rotate and crop (H, W) metres -> (h, w) by `compiled`."""
-    if depth_resize == "released":
-        part, window = compiled.resize(depth[None], view.size, view.window), view.window
-    else:
-        resized = _resize(Image.fromarray(depth), view.size, depth_resize)
-        part, window = np.asarray(resized)[None], view.whole
-    return view.take(part, window)[0]
 
 
 def _by_pillow(
@@ -206,15 +153,21 @@ def encode_rgb(
     """
     if out is None:
         out = np.empty(rgb.shape, np.float32)
-    compiled.look_up(_ENCODING_TABLES[encoding], rgb, out)
+    _look_up(_ENCODING_TABLES[encoding], rgb, out)
     return out
 
 
 def unit_rgb(rgb: np.ndarray) -> np.ndarray:
     """Return colours to look at: (3, h, w) uint8 -> (3, h, w) float32 in [0, 1]."""
     out = np.empty(rgb.shape, np.float32)
-    compiled.look_up(_UNIT_TABLE, rgb, out)
+    _look_up(_UNIT_TABLE, rgb, out)
     return out
+
+
+def _look_up(table: np.ndarray, image: np.ndarray, out: np.ndarray) -> None:
+    """Fill out (C, h, w) with table (C, 256) at the bytes of image (C, h, w)."""
+    for entries, channel, result in zip(table, image, out, strict=True):
+        result[:] = cv2.LUT(channel, entries)
 
 
 def _encoding_table(encoding: str) -> np.ndarray:

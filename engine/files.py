@@ -4,9 +4,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -58,7 +59,7 @@ def replace_text(path: Path, text: str) -> None:
     replace_file(path, lambda stream: stream.write(text.encode(errors="backslashreplace")))
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table durably: a header, then a line per row, numbers to six digits."""
     text = table.to_csv(index=False, float_format="%.6g", na_rep="nan", lineterminator="\n")
     replace_text(path, text)

@@ -28,7 +28,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dataloaders.errors import DataError
 from dataloaders.units import to_metres
-from inference.csv_points import read_points
 
 RGB_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".csv")
@@ -258,10 +257,16 @@ def _read_exr(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]
     return values.astype(np.float32), []
 
 
+def _read_csv(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+    from inference.csv_points import read_points  # with pandas, which other files do not need
+
+    return read_points(path, size)
+
+
 _READERS = {
     ".png": _read_png,
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".exr": _read_exr,
-    ".csv": read_points,
+    ".csv": _read_csv,
 }

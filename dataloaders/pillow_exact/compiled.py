@@ -19,6 +19,8 @@ from dataloaders.pillow_exact import kernels
 from dataloaders.pillow_exact.jit import HAS_NUMBA
 from dataloaders.pillow_exact.kernels import POSITION_BITS, WEIGHT_BITS
 
+# Pairs of name and factor, see `transforms.Augmentation`.
+Jitter = tuple[tuple[str, float], ...]
 UPRIGHT = (1 << 16, 0, 1 << 15, 0, 1 << 16, 1 << 15)  # `View.steps` without a rotation
 
 
@@ -130,7 +132,7 @@ def resize(
     return result
 
 
-def jitter(image: np.ndarray, name: str, factor: float, mean: int = 0) -> None:
+def change_colors(image: np.ndarray, name: str, factor: float, mean: int = 0) -> None:
     """Apply one of Pillow's colour changes, in place: (3, h, w) uint8.
 
     Args:
@@ -149,13 +151,52 @@ def mean_grey(image: np.ndarray, view: View) -> int:
     return int(total / (image.shape[1] * image.shape[2]) + 0.5)
 
 
-def look_up(table: np.ndarray, image: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (C, h, w) with table (C, 256) at the bytes of image (C, h, w)."""
-    if HAS_NUMBA:
-        kernels.look_up(table, image.reshape(len(image), -1), out.reshape(len(image), -1))
-        return
-    for c in range(len(image)):
-        out[c] = table[c][image[c]]
+def is_able(
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    box: tuple[int, int, int, int],
+    size: tuple[int, int],
+    degrees: float,
+    jitter: Jitter,
+) -> bool:
+    """Return whether this file serves: numba is there, and box, size and draw are ordinary."""
+    top, left, bottom, right = box
+    return (
+        HAS_NUMBA
+        and rgb.dtype == np.uint8
+        and depth.dtype == np.float32
+        and bottom <= depth.shape[0]
+        and right <= depth.shape[1]
+        and covers((right - left, bottom - top), size)
+        # Pillow turns by right angles in another way.
+        and (degrees % 90 != 0 or degrees == 0)
+        and [name for name, _ in jitter].count("contrast") <= 1
+    )
+
+
+def view_rgb(rgb: np.ndarray, view: View, jitter: Jitter) -> np.ndarray:
+    """Resize, rotate, jitter and crop (3, H, W) bytes -> (3, h, w)."""
+    names = [name for name, _ in jitter]
+    if "contrast" not in names:
+        crop = view.take(resize(rgb, view.size, view.window), view.window)
+        after, mean = jitter, 0
+    else:
+        # Contrast spreads from the mean of the whole image, black corners included. What comes
+        # before it changes pixels one by one and leaves black alone, so it can precede rotation.
+        before, after = jitter[: names.index("contrast")], jitter[names.index("contrast") :]
+        image = resize(rgb, view.size, view.whole)
+        for name, factor in before:
+            change_colors(image, name, factor)
+        mean = mean_grey(image, view)
+        crop = view.take(image, view.whole)
+    for name, factor in after:
+        change_colors(crop, name, factor, mean)
+    return crop
+
+
+def view_depth(depth: np.ndarray, view: View) -> np.ndarray:
+    """Resize bilinearly, rotate and crop (H, W) metres -> (h, w)."""
+    return view.take(resize(depth[None], view.size, view.window), view.window)[0]
 
 
 def _needed(

@@ -175,12 +175,3 @@ def saturate(image, factor):
         red[j] = _byte(grey + factor * (np.float32(red[j]) - grey))
         green[j] = _byte(grey + factor * (np.float32(green[j]) - grey))
         blue[j] = _byte(grey + factor * (np.float32(blue[j]) - grey))
-
-
-@compiled
-def look_up(table, image, out):
-    """Fill out (C, n) with table (C, 256) at the bytes of image (C, n)."""
-    for c in range(len(image)):
-        entries, values, result = table[c], image[c], out[c]
-        for j in range(len(values)):
-            result[j] = entries[values[j]]

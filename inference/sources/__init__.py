@@ -6,30 +6,24 @@
 docs/sensors.md has what each kind reads and its options.
 """
 
+import importlib
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 
 from dataloaders.errors import DataError
 from engine.errors import OptionError
-from inference.sources.clouds import open_cloud
-from inference.sources.colmap import open_colmap
 from inference.sources.frames import Frame, Source
-from inference.sources.ios import open_record3d, open_stray
-from inference.sources.kitti import open_kitti
-from inference.sources.rosbag import open_rosbag
-from inference.sources.tum import open_tum
-from inference.sources.video import open_video
 
-KINDS: dict[str, Callable[..., Source]] = {
-    "tum": open_tum,
-    "kitti": open_kitti,
-    "cloud": open_cloud,
-    "colmap": open_colmap,
-    "rosbag": open_rosbag,
-    "record3d": open_record3d,
-    "stray": open_stray,
-    "video": open_video,
+# Kind -> the module that reads it, imported when it is used, and the function there is "open_KIND".
+KINDS = {
+    "tum": "tum",
+    "kitti": "kitti",
+    "cloud": "clouds",
+    "colmap": "colmap",
+    "rosbag": "rosbag",
+    "record3d": "ios",
+    "stray": "ios",
+    "video": "video",
 }
 
 __all__ = ["KINDS", "Frame", "Source", "open_source"]
@@ -48,12 +42,14 @@ def open_source(kind: str, path: str | Path, **options: object) -> Source:
     """
     if kind not in KINDS:
         raise OptionError(f"a recording is one of {', '.join(KINDS)}, got {kind!r}")
+    module = importlib.import_module(f"inference.sources.{KINDS[kind]}")
+    open_kind = getattr(module, f"open_{kind}")
     given = {name: value for name, value in options.items() if value is not None}
-    takes = [name for name in inspect.signature(KINDS[kind]).parameters if name != "path"]
+    takes = [name for name in inspect.signature(open_kind).parameters if name != "path"]
     for name in given:
         if name not in takes:
             flags = ", ".join(f"--{option.replace('_', '-')}" for option in takes)
             raise OptionError(f"--{name.replace('_', '-')} is no option of {kind}; it has {flags}")
     if not Path(path).exists():
         raise DataError(f"{path} does not exist")
-    return KINDS[kind](Path(path), **given)
+    return open_kind(Path(path), **given)

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from dataloaders.errors import DataError, printable
 from dataloaders.units import check_metres
 from engine.errors import system_sentence
 from inference.image_files import DAMAGE
 from inference.point_cloud import Rays
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INSTALL = "pip install -r requirements-sensors.txt"
 
@@ -147,9 +149,11 @@ def damage(source: object, *errors: type[Exception]) -> Iterator[None]:
         raise DataError(f"{source} cannot be read: {line[:200]}") from error
 
 
-def nearest_in_time(stamps: np.ndarray, others: np.ndarray) -> pd.DataFrame:
+def nearest_in_time(stamps: np.ndarray, others: np.ndarray) -> "pd.DataFrame":
     """Return a row for each of `stamps` (N,) [s], in their order: `other`, the index of the nearest
     of `others` (M,) [s], and `gap`, how far it is [s]."""
+    import pandas as pd  # here: whatever reads no recording starts without it
+
     ours = pd.DataFrame({"own": np.arange(len(stamps)), "time": np.float64(stamps)})
     theirs = pd.DataFrame({"other": np.arange(len(others)), "time": np.float64(others)})
     theirs["at"] = theirs["time"]
