@@ -16,7 +16,6 @@ names (`inference.stream`); what an earlier run wrote is kept.
 """
 
 import argparse
-import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -47,7 +46,6 @@ from inference.sources import open_source
 from inference.sources.calibration import read_camera
 from inference.sources.projection import Camera
 from inference.stream import run_stream
-from models import packed_weights
 
 LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
@@ -81,10 +79,9 @@ def predict_recording(args: PredictConfig, load: Callable[[], Predictor]) -> Non
     prepare_device(predictor.device, give_back_memory=False)
     print(predictor.describe(), *(f"note: {note}" for note in source.notes), sep="\n")
     said = len(source.notes)
-    with packed_weights(predictor.model):
-        outcome = run_stream(
-            source, predictor, results, sentence=lambda error: user_sentence(error, LOWER)
-        )
+    outcome = run_stream(
+        source, predictor, results, sentence=lambda error: user_sentence(error, LOWER)
+    )
     notes = source.notes[said:] + outcome.notes
     print(*(f"note: {note}" for note in notes), f"{outcome}: {args.out}", sep="\n")
     if outcome.bad:
@@ -103,27 +100,26 @@ def predict_pairs(args: PredictConfig, load: Callable[[], Predictor]) -> None:
     print(predictor.describe())
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    several = len(pairs) > 1  # for one image neither packing nor compiling would pay
+    several = len(pairs) > 1  # for one image compiling would not pay
     refinement = predictor.model.refinement
     if not several and isinstance(refinement, CSPN) and predictor.device.type == "cpu":
         refinement.impl = "eager"
-    with packed_weights(predictor.model) if several else contextlib.nullcontext():
-        for index, pair in enumerate(pairs):
-            try:
-                rgb, sparse_depth, prediction, lines = predict_pair(
-                    predictor, pair, args, camera, np.random.default_rng((args.seed, index))
-                )
-            except Exception as error:
-                sentence = user_sentence(error, LOWER)
-                if not several or sentence is None:
-                    raise
-                failed += 1
-                print(f"failed: {sentence}")
-                continue
-            paths = save_prediction(
-                out, pair[0].stem, rgb, sparse_depth, prediction, camera, args.flying_pixels
+    for index, pair in enumerate(pairs):
+        try:
+            rgb, sparse_depth, prediction, lines = predict_pair(
+                predictor, pair, args, camera, np.random.default_rng((args.seed, index))
             )
-            print(*lines, f"written: {', '.join(map(str, paths))}", sep="\n  ")
+        except Exception as error:
+            sentence = user_sentence(error, LOWER)
+            if not several or sentence is None:
+                raise
+            failed += 1
+            print(f"failed: {sentence}")
+            continue
+        paths = save_prediction(
+            out, pair[0].stem, rgb, sparse_depth, prediction, camera, args.flying_pixels
+        )
+        print(*lines, f"written: {', '.join(map(str, paths))}", sep="\n  ")
     if failed:
         raise RunError(f"{failed} of {len(pairs)} images failed, as said above")
 

@@ -16,7 +16,6 @@ a picture of the sparsification curves: RMSE against the part of the pixels that
 """
 
 import argparse
-import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,6 @@ from engine.confidence import coverage, sparsification, sparsification_error
 from engine.config import NetworkConfig, evaluation_settings
 from engine.metrics import depth_metrics
 from engine.progress import progress
-from models import packed_weights
 from visualize.curves import save_sparsification
 
 CASES = {
@@ -87,15 +85,14 @@ def main(argv: list[str] | None = None) -> None:
     if args.resume:
         methods["network"], encoding = _network(args.resume)
     rows = []
-    with packed_weights(methods["network"]) if args.resume else contextlib.nullcontext():
-        for entry in args.set:
-            name, dataset = _dataset(entry)
-            indices = range(len(dataset))
-            if args.frames:
-                last = len(dataset) - 1
-                indices = np.linspace(0, last, min(args.frames, len(dataset)), dtype=int)
-            for index in progress(indices, label=name, unit="frame"):
-                rows += _score_frame(args, name, dataset, int(index), methods, encoding)
+    for entry in args.set:
+        name, dataset = _dataset(entry)
+        indices = range(len(dataset))
+        if args.frames:
+            last = len(dataset) - 1
+            indices = np.linspace(0, last, min(args.frames, len(dataset)), dtype=int)
+        for index in progress(indices, label=name, unit="frame"):
+            rows += _score_frame(args, name, dataset, int(index), methods, encoding)
     rows = pd.DataFrame(rows)
     if args.curves:
         save_sparsification(Path(args.curves), sparsification_table(rows))

@@ -2,8 +2,7 @@
 
     python -m benchmarks.network --arch resnet50 --batch 1
 
-"Packed" is the network as eval.py runs it, inside `models.packed_weights`; without it each call
-stands alone, as one image does.
+On a CPU the convolutions' weights are packed at the first call (`models.packing`).
 """
 
 import argparse
@@ -13,7 +12,7 @@ import torch
 
 from benchmarks.plain import PlainNetwork
 from benchmarks.timing import add_device_options, chosen_device, medians, write_results
-from models import build_model, convert_released_state_dict, packed_weights
+from models import build_model, convert_released_state_dict
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,7 +30,6 @@ def main(argv: list[str] | None = None) -> None:
     ours = build_model(args.arch).to(device).eval()
     ours.load_state_dict(convert_released_state_dict(plain.state_dict()))
     channels_last = copy.deepcopy(ours).to(memory_format=torch.channels_last)
-    packed = copy.deepcopy(ours)
     rgbd = torch.rand(args.batch, 4, *args.size, device=device)
     rgbd[:, 3] *= 5 * (torch.rand(args.batch, *args.size, device=device) < 0.007)
 
@@ -54,11 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         compiled.compile()
         name = "this project, bf16, channels last, compiled"
         forms[name] = lambda: run(compiled, bf16=True)
-    else:
-        forms["this project, float32, packed"] = lambda: run(packed)
-        forms["this project, bf16, packed"] = lambda: run(packed, bf16=True)
-    with packed_weights(packed):
-        seconds = medians(forms, device, args.repeats)
+    seconds = medians(forms, device, args.repeats)
     size = f"{args.size[0]}x{args.size[1]}"
     rows = [
         {

@@ -17,7 +17,6 @@ from engine.files import write_csv
 from engine.metrics import METRICS, depth_metrics, measured_pixels
 from engine.precision import autocast
 from engine.progress import progress
-from models import packed_weights
 
 # Called with the batch (on the device) and the prediction (B, 1, H, W) in metres.
 BatchHook = Callable[[dict, Tensor], None]
@@ -33,8 +32,7 @@ def evaluate(
     on_batch: BatchHook | None = None,
     label: str = "eval",
 ) -> list[dict[str, float | str]]:
-    """Run `model` over `loader` in evaluation mode, under `--amp` where asked for; on a CPU with
-    its weights packed (`models.packed_weights`), which takes their memory once more.
+    """Run `model` over `loader` in evaluation mode, under `--amp` where asked for.
 
     Of several processes each scores a part of the images and returns the rows of all.
 
@@ -50,20 +48,19 @@ def evaluate(
     model.eval()
     rows: list[tuple[int, dict]] = []
     tables: list[Tensor] = []
-    with packed_weights(model):
-        for batch in progress(loader, label=label, unit="batch", leave=False):
-            batch = to_device(batch, device)
-            with autocast(amp, device):
-                pred = model(batch["rgbd"])
-            scores = depth_metrics(pred, batch["depth"])
-            # Kept on the device: reading them here would make it wait at every batch.
-            columns = [measured_pixels(batch["depth"]), pred.isfinite().flatten(1).all(dim=1)]
-            columns += [scores[metric] for metric in METRICS]
-            tables.append(torch.stack([column.double() for column in columns], dim=1))
-            indices = batch["index"].tolist()
-            rows += [(i, {"name": n}) for i, n in zip(indices, batch["name"], strict=True)]
-            if on_batch is not None:
-                on_batch(batch, pred)
+    for batch in progress(loader, label=label, unit="batch", leave=False):
+        batch = to_device(batch, device)
+        with autocast(amp, device):
+            pred = model(batch["rgbd"])
+        scores = depth_metrics(pred, batch["depth"])
+        # Kept on the device: reading them here would make it wait at every batch.
+        columns = [measured_pixels(batch["depth"]), pred.isfinite().flatten(1).all(dim=1)]
+        columns += [scores[metric] for metric in METRICS]
+        tables.append(torch.stack([column.double() for column in columns], dim=1))
+        indices = batch["index"].tolist()
+        rows += [(i, {"name": n}) for i, n in zip(indices, batch["name"], strict=True)]
+        if on_batch is not None:
+            on_batch(batch, pred)
     model.train(was_training)
     broken = []
     values = torch.cat(tables).tolist() if tables else []

@@ -2,7 +2,7 @@
 
 from models.imagenet_weights import PretrainedError
 from models.network import ARCHITECTURES, DEPTH_INPUTS, REFINEMENTS, DepthCompletionNet, build_model
-from models.packing import packed_weights
+from models.packing import release_packed
 from models.released_weights import (
     convert_released_state_dict,
     dead_released_keys,
@@ -23,5 +23,5 @@ __all__ = [
     "dead_released_keys",
     "export_released_state_dict",
     "is_released_state_dict",
-    "packed_weights",
+    "release_packed",
 ]

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.packing import Conv2d
 from models.unpool import UnpoolConv
 
 # Output channels of blocks 1..4, and the channels of the skip joined in blocks 2..4.
@@ -118,6 +119,6 @@ class Decoder(nn.Module):
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+    conv = Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv

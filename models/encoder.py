@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from models.packing import Conv2d
 from models.resnet import STEM_CHANNELS, residual_stages
 
 # Channels at the end of the encoder. "resnet10_half" is not published: one basic block a stage
@@ -19,12 +20,12 @@ class Encoder(nn.Module):
     def __init__(self, arch: str, in_channels: int = 4):
         super().__init__()
         channels, stem = ENCODER_CHANNELS[arch], STEM_CHANNELS[arch]
-        self.conv1_1 = nn.Conv2d(in_channels, stem, kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1_1 = Conv2d(in_channels, stem, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.layer1, self.layer2, self.layer3, self.layer4 = residual_stages(arch)
-        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         for conv in (self.conv1_1, self.conv2):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

@@ -20,6 +20,7 @@ from models.decoder import Decoder
 from models.encoder import ENCODER_CHANNELS, Encoder
 from models.fill import LEVELS, Filled, fill_depth
 from models.imagenet_weights import load_imagenet_encoder
+from models.packing import release_packed
 from models.spn import SPN
 
 ARCHITECTURES = tuple(ENCODER_CHANNELS)
@@ -70,6 +71,12 @@ class DepthCompletionNet(nn.Module):
         self.refinement = refinement
         if confidence:
             self.register_buffer("log_error_offset", torch.zeros(()))  # set by `tools.share`
+
+    def train(self, mode: bool = True) -> "DepthCompletionNet":
+        """Switch to training, which needs the memory of packed weights, or to evaluation."""
+        if mode:
+            release_packed(self)
+        return super().train(mode)
 
     @property
     def estimates_error(self) -> bool:

@@ -1,105 +1,115 @@
-"""Weights laid out once for many images: evaluation and prediction on a CPU.
+"""Convolutions whose weights are laid out once for many images, for inference on a CPU.
 
 A convolution's weight reaches the CPU's convolution library (oneDNN) as it lies in memory, and the
 library lays it out anew for its kernels at every call; under autocast it is first cast anew. For
 one image through the network on ResNet-50, 218 million weights, that is a third of the time.
 
-    with packed_weights(model), torch.inference_mode():
-        depths = [model(rgbd) for rgbd in images]
+So a layer in evaluation mode keeps its weight packed from its first call without gradients on, for
+the precision and the image size of that call; other sizes work and may be slower. The packed
+weights take as much memory as the weights, half of it in bfloat16, until `release_packed` or until
+the layer goes. They belong to no state dict, copy or pickle, and are made anew when the weight has
+changed: is another tensor, moved, or was written to. (PyTorch counts writes, but not those through
+`.data`, which are seen if they change the sum of the first input channel.)
 
-The convolutions are the library's own in channels-last order, whatever order the weights are in.
+Everything runs as in PyTorch where gradients are recorded, in training, on another device, in
+another dtype than float32, and inside of `torch.compile`, `torch.export` and other tracing.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.unpool import UnpoolConv
+
+class _Packed(NamedTuple):
+    weight: weakref.ref  # of the parameter
+    state: tuple  # of the parameter when it was packed
+    by_dtype: dict[torch.dtype, Tensor]
 
 
-@contextlib.contextmanager
-def packed_weights(model: nn.Module) -> Iterator[None]:
-    """Within this context the convolutions of `model` use weights that are packed at their first
-    call, for its precision and its image size; with other sizes they work and may be slower.
-
-    The packed copies take as much memory as the weights, or half of it under bfloat16 autocast,
-    until the context ends. The weights must not change inside. Where gradients are recorded, and
-    for a model that is compiled, in another dtype than float32 or on another device than the CPU,
-    everything runs as it would without.
-    """
-    replaced: list[tuple[nn.Module, str]] = []
-    if torch.backends.mkldnn.is_available() and model._compiled_call_impl is None:
-        for module in model.modules():
-            name = _method_to_replace(module)
-            if name and name not in vars(module):
-                pack = _PackedTransposed if isinstance(module, UnpoolConv) else _Packed
-                vars(module)[name] = pack(module, getattr(module, name))
-                replaced.append((module, name))
-    try:
-        yield
-    finally:
-        for module, name in replaced:
-            del vars(module)[name]
+_packed: weakref.WeakKeyDictionary[nn.Module, _Packed] = weakref.WeakKeyDictionary()
 
 
-def _method_to_replace(module: nn.Module) -> str | None:
-    if isinstance(module, UnpoolConv):
-        covered, name = module.unpool == "fused", "conv_transpose"
-    else:
-        covered, name = type(module) is nn.Conv2d and module.padding_mode == "zeros", "forward"
-    covered = covered and module.weight.device.type == "cpu"
-    return name if covered and module.weight.dtype == torch.float32 else None
+class Conv2d(nn.Conv2d):
+    """PyTorch's layer with a packed weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        geometry = self.padding, self.stride, self.dilation, self.groups
+        pack = torch.ops.mkldnn._reorder_convolution_weight
+        weight = packed_weight(self, x, lambda weight, size: pack(weight, *geometry, size))
+        if weight is None or self.padding_mode != "zeros":
+            return super().forward(x)
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        return convolve(x.to(weight.dtype), weight, self.bias, *geometry, "none", [], "")
+
+
+def double_by_transposed_convolution(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return the transposed convolution of stride 2 of (B, I, h, w) with `layer.weight` (I, O, k,
+    k) -> (B, O, 2h, 2w), where it can with the weight packed."""
+    padding = layer.weight.shape[-1] // 2
+    # padding, output_padding, stride, dilation, groups
+    geometry = (padding, padding), (1, 1), (2, 2), (1, 1), 1
+    pack = torch.ops.mkldnn._reorder_convolution_transpose_weight
+    weight = packed_weight(layer, x, lambda weight, size: pack(weight, *geometry, size))
+    if weight is None:
+        return nn.functional.conv_transpose2d(
+            x, layer.weight, stride=2, padding=padding, output_padding=1
+        )
+    convolve = torch.ops.mkldnn._convolution_transpose_pointwise
+    return convolve(x.to(weight.dtype), weight, None, *geometry, "none", [], "")
+
+
+def packed_weight(
+    layer: nn.Module, x: Tensor, pack: Callable[[Tensor, torch.Size], Tensor]
+) -> Tensor | None:
+    """Return `layer.weight` as `pack` lays it out in the dtype to compute in, for an input like
+    `x` (B, C, H, W); None where the call must go PyTorch's way."""
+    weight = layer._parameters.get("weight")
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    if layer.training or not _can_pack(weight, x, dtype):
+        return None
+    state = weight._version, weight.data_ptr(), weight.detach()[:, :1].sum().item()
+    found = _packed.get(layer)
+    if found is None or found.weight() is not weight or found.state != state:
+        found = _packed[layer] = _Packed(weakref.ref(weight), state, {})
+    if dtype not in found.by_dtype:
+        # Of several threads that come here at once each packs, and the last one's stays.
+        found.by_dtype[dtype] = pack(weight.detach().to(dtype), x.shape)
+    return found.by_dtype[dtype]
+
+
+def release_packed(model: nn.Module) -> None:
+    """Free the packed weights of a network's layers; the next inference packs them anew."""
+    for layer in model.modules():
+        _packed.pop(layer, None)
+
+
+def _can_pack(weight: Tensor | None, x: Tensor, dtype: torch.dtype) -> bool:
+    return (
+        not torch.is_grad_enabled()
+        # Not what stands for a parameter: a parametrization's result, a fake or traced tensor.
+        and type(weight) is nn.Parameter
+        and type(x) is Tensor
+        and (weight.dtype, weight.device.type, x.device.type) == (torch.float32, "cpu", "cpu")
+        and not weight.is_inference()  # whose writes are not counted
+        and x.dtype in (torch.float32, dtype)
+        and x.dim() == 4
+        and x.numel() > 0
+        and _library_takes(dtype)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+    )
 
 
 def _library_takes(dtype: torch.dtype) -> bool:
     """bfloat16 needs a CPU with instructions for it; PyTorch's own convolutions then do without."""
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+        return False
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return dtype == torch.float32
-
-
-class _Packed:
-    """A convolution with weights packed at its first call in each precision."""
-
-    def __init__(self, conv: nn.Module, unpacked: Callable[[Tensor], Tensor]):
-        self.conv = conv
-        self.unpacked = unpacked
-        self.weights: dict[torch.dtype, Tensor] = {}
-
-    def __call__(self, x: Tensor) -> Tensor:
-        dtype = x.dtype
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-        if torch.is_grad_enabled() or not _library_takes(dtype):
-            return self.unpacked(x)
-        x = x.to(dtype)
-        if dtype not in self.weights:
-            self.weights[dtype] = self.pack(self.conv.weight.detach().to(dtype), x.shape)
-        return self.apply(x, self.weights[dtype])
-
-    def pack(self, weight: Tensor, size: torch.Size) -> Tensor:
-        conv, op = self.conv, torch.ops.mkldnn._reorder_convolution_weight
-        return op(weight, conv.padding, conv.stride, conv.dilation, conv.groups, size)
-
-    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        conv, op = self.conv, torch.ops.mkldnn._convolution_pointwise
-        geometry = conv.padding, conv.stride, conv.dilation, conv.groups
-        return op(x, weight, conv.bias, *geometry, "none", [], "")
-
-
-class _PackedTransposed(_Packed):
-    """The same for a transposed convolution of stride 2, which has no bias."""
-
-    @property
-    def geometry(self) -> tuple:
-        padding = self.conv.weight.shape[-1] // 2
-        return (padding, padding), (1, 1), (2, 2), (1, 1), 1  # .., output_padding, stride, ..
-
-    def pack(self, weight: Tensor, size: torch.Size) -> Tensor:
-        return torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, *self.geometry, size)
-
-    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        op = torch.ops.mkldnn._convolution_transpose_pointwise
-        return op(x, weight, None, *self.geometry, "none", [], "")

@@ -7,6 +7,8 @@ compiler with it. Its ImageNet weights load into these stages (`models.imagenet_
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.packing import Conv2d
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (ResNet-18): (B, I, h, w) -> (B, C, h/s, w/s)."""
@@ -15,9 +17,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = _shortcut(in_channels, channels, stride)
 
@@ -36,11 +38,11 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int = 1):
         super().__init__()
         out_channels = self.expansion * channels
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.conv1 = Conv2d(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.conv3 = Conv2d(channels, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.downsample = _shortcut(in_channels, out_channels, stride)
 
@@ -81,5 +83,5 @@ def _shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential | N
     """Return the 1x1 convolution of a shortcut, None where the block keeps its input's shape."""
     if stride == 1 and in_channels == channels:
         return None
-    conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+    conv = Conv2d(in_channels, channels, 1, stride, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(channels))

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.packing import double_by_transposed_convolution
+
 UNPOOLS = ("fused", "fast", "slow")
 
 
@@ -53,8 +55,7 @@ class UnpoolConv(nn.Module):
 
     def conv_transpose(self, x: Tensor) -> Tensor:
         """The fused form before the crop, (B, I, h, w) -> (B, O, 2h, 2w)."""
-        padding = self.weight.shape[-1] // 2
-        return F.conv_transpose2d(x, self.weight, stride=2, padding=padding, output_padding=1)
+        return double_by_transposed_convolution(self, x)
 
     def extra_repr(self) -> str:
         in_channels, out_channels, kernel_size, _ = self.weight.shape

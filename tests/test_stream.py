@@ -289,7 +289,6 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
 def filled(monkeypatch):
     predictor = Filled()
     monkeypatch.setattr(predict.Predictor, "from_checkpoint", lambda *a, **k: predictor)
-    monkeypatch.setattr(predict, "packed_weights", lambda model: pytest.MonkeyPatch().context())
     return predictor
 
 

@@ -28,7 +28,6 @@ from engine.data import build_dataset, build_held_out_set
 from engine.flags import command_parser
 from engine.metrics import MIN_DEPTH
 from engine.progress import progress
-from models import packed_weights
 from models.network import DepthCompletionNet
 
 PIXELS = 2_000  # of each image, so that images count alike
@@ -60,7 +59,7 @@ def calibrate(model: DepthCompletionNet, datasets: list[DepthDataset]) -> float:
     """Scale the error that `model` estimates so that its interval of 90 % holds 90 % of the pixels
     of `datasets`, and return the factor."""
     ratios = []
-    with torch.inference_mode(), packed_weights(model):
+    with torch.inference_mode():
         for loader in (make_loader(dataset, 1, num_workers=0) for dataset in datasets):
             for batch in progress(loader, label="calibration", unit="image"):
                 pred, error = model(batch["rgbd"], with_error=True)
