@@ -55,38 +55,50 @@ class ReduceOnPlateau(ReduceLROnPlateau):
         self.best, self.num_bad_epochs = float(state["best"]), int(state["waited"])
 
 
-class CosineDecay:
-    """From the starting rate to 0 along half a cosine over `num_epoch` epochs.
+class Cosine:
+    """From the starting rate to 0 along half a cosine, by epochs or by steps.
 
-    The rate is a function of the starting rate and of (epoch, num_epoch) alone, so a run that is
-    extended goes on along the longer cosine.
+    The rate is a function of the starting rate and of what is done and to be done alone, so a run
+    that is extended goes on along the longer cosine. Neither is the published schedule. By epochs
+    it is that of the short sample run, in which nothing stops improving before the end and a
+    constant rate leaves the last epoch as good as chance has it. By steps it is the one that AdamW
+    is used with: the rate first rises from 0 over 5 % of the steps.
 
-    Not the published schedule: that of the short sample run, in which nothing stops improving
-    before the end and a constant rate leaves the last epoch as good as chance has it.
+    Args:
+        total: epochs, or steps, of the whole run.
     """
 
-    def __init__(self, optimizer: Optimizer, num_epoch: int):
-        self.optimizer = optimizer
-        self.num_epoch = num_epoch
+    WARMUP = 0.05
+
+    def __init__(self, optimizer: Optimizer, total: int, *, by_steps: bool = False):
+        self.optimizer, self.total, self.by_steps = optimizer, total, by_steps
         self.initial = [group["lr"] for group in optimizer.param_groups]
         self.epoch = 0
 
     def before_step(self, step: int) -> None:
-        """Do nothing: the rate changes between epochs alone."""
+        """Set the rate of the step that follows `step` others, where it goes by steps."""
+        if self.by_steps:
+            self._apply(step + 1)
 
     def step(self, score: float) -> None:
-        """Call once an epoch; the score does not matter."""
+        """Set the rate of the next epoch, where it goes by epochs; the score does not matter."""
         self.epoch += 1
-        self._apply()
+        self._apply_epoch()
 
     def set_lr(self, lr: float) -> None:
         """Take `lr` for the starting rate."""
         self.initial = [lr] * len(self.initial)
-        self._apply()
+        self._apply_epoch()
 
-    def _apply(self) -> None:
-        part = min(self.epoch / self.num_epoch, 1) if self.num_epoch else 1
+    def _apply_epoch(self) -> None:
+        if not self.by_steps:
+            self._apply(self.epoch)
+
+    def _apply(self, done: int) -> None:
+        part = min(done / self.total, 1) if self.total else 1
         factor = (1 + math.cos(math.pi * part)) / 2
+        if self.by_steps:
+            factor = min(part / self.WARMUP, factor)
         for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
             group["lr"] = initial * factor
 
@@ -96,52 +108,13 @@ class CosineDecay:
 
     def load_state_dict(self, state: dict[str, list[float] | int]) -> None:
         """Go on from a `state_dict`, at the rate that this schedule's length gives."""
-        self.epoch, self.initial = int(state["epoch"]), list(state["initial"])
-        self._apply()
-
-
-class WarmupCosine:
-    """From 0 to the starting rate over the first 5 % of the steps, then to 0 along half a cosine.
-
-    The rate follows from the step alone, so a run that goes on with another length is where a run
-    of that length would be. Not the published schedule: the one that AdamW is used with.
-
-    Args:
-        total_steps: of the whole run, over all epochs.
-    """
-
-    WARMUP = 0.05
-
-    def __init__(self, optimizer: Optimizer, total_steps: int):
-        self.optimizer = optimizer
-        self.total_steps = max(total_steps, 1)
-        self.initial = [group["lr"] for group in optimizer.param_groups]
-
-    def before_step(self, step: int) -> None:
-        """Set the rate of the step that follows `step` others."""
-        progress = min((step + 1) / self.total_steps, 1)
-        factor = min(progress / self.WARMUP, (1 + math.cos(math.pi * progress)) / 2)
-        for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
-            group["lr"] = initial * factor
-
-    def step(self, score: float) -> None:
-        """Do nothing: the score of an epoch does not matter."""
-
-    def set_lr(self, lr: float) -> None:
-        """Take `lr` for the starting rate."""
-        self.initial = [lr] * len(self.initial)
-
-    def state_dict(self) -> dict[str, list[float]]:
-        """Return what `load_state_dict` needs to go on."""
-        return {"initial": self.initial}
-
-    def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        """Go on from a `state_dict`."""
-        self.initial = list(state["initial"])
+        # Those that went by steps did not count epochs before.
+        self.epoch, self.initial = int(state.get("epoch", 0)), list(state["initial"])
+        self._apply_epoch()
 
 
 SCHEDULES = ("plateau", "cosine", "warmup_cosine")
-Schedule = ReduceOnPlateau | CosineDecay | WarmupCosine
+Schedule = ReduceOnPlateau | Cosine
 OPTIMIZERS = ("sgd", "adamw")
 
 
@@ -154,9 +127,10 @@ def build_schedule(
         num_epoch: length of the whole run.
         total_steps: the same in batches, for the schedule that goes by them.
     """
-    if name == "warmup_cosine":
-        return WarmupCosine(optimizer, total_steps)
-    return ReduceOnPlateau(optimizer) if name == "plateau" else CosineDecay(optimizer, num_epoch)
+    if name == "plateau":
+        return ReduceOnPlateau(optimizer)
+    by_steps = name == "warmup_cosine"
+    return Cosine(optimizer, total_steps if by_steps else num_epoch, by_steps=by_steps)
 
 
 def build_optimizer(
