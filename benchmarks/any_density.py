@@ -22,17 +22,21 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.sparsification import (
+    coverage,
+    save_sparsification,
+    sparsification,
+    sparsification_error,
+)
 from dataloaders import DATA_SETS, DataError, DepthDataset
 from dataloaders.sampling import Measurements, measure
 from dataloaders.transforms import encode_rgb
 from engine.baselines import BASELINES, Interpolation
 from engine.checkpoint import find_checkpoint, load_checkpoint, load_network
 from engine.cli import run_script
-from engine.confidence import coverage, sparsification, sparsification_error
 from engine.config import NetworkConfig, evaluation_settings
 from engine.metrics import depth_metrics
 from engine.progress import progress
-from visualize.curves import save_sparsification
 
 CASES = {
     **{f"{n:,}": Measurements("exact", n) for n in (5, 50, 200, 500, 2_000, 20_000)},

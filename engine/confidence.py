@@ -5,7 +5,6 @@ The expected absolute error b of a pixel is the scale of a Laplace distribution 
 
 import math
 
-import torch
 from torch import Tensor
 
 from engine.metrics import MIN_DEPTH, measured_pixels
@@ -52,50 +51,11 @@ def scored_images(target: Tensor) -> Tensor:
     return (measured_pixels(target) > 0).sum()
 
 
-def coverage(pred: Tensor, error: Tensor, target: Tensor, probability: float = 0.9) -> Tensor:
-    """Return how often the interval that should hold the depth with `probability` does, per image.
-
-    Of a Laplace distribution of scale b it is pred +- b log(1 / (1 - probability)).
-
-    Args:
-        pred, error, target: as for `relative_loss`.
-
-    Returns:
-        (B,) fractions of the pixels with ground truth.
-    """
-    valid = target > MIN_DEPTH
-    inside = (pred - target).abs() <= error * math.log(1 / (1 - probability))
-    return (inside & valid).flatten(1).sum(dim=1) / measured_pixels(target)
-
-
 def calibration_factor(ratios: Tensor, probability: float = 0.9) -> float:
-    """Return what the expected error must be multiplied by for the interval of `coverage` to hold
-    the depth with `probability`.
+    """Return what the expected error must be multiplied by to hold the depth with `probability` p
+    in the interval pred +- b log(1 / (1 - p)).
 
     Args:
         ratios: |pred - target| / error of measured pixels, of all images together.
     """
     return ratios.double().quantile(probability).item() / math.log(1 / (1 - probability))
-
-
-def sparsification(pred: Tensor, order: Tensor, target: Tensor, steps: int = 20) -> Tensor:
-    """Return the RMSE of what is left when the pixels with the largest `order` are dropped.
-
-    Args:
-        pred, target: (H, W) metres, of one image. order: (H, W), such as the expected error.
-        steps: k / steps of the pixels with ground truth are dropped, k = 0 .. steps - 1.
-
-    Returns:
-        (steps,) metres.
-    """
-    valid = target > MIN_DEPTH
-    squares = (pred - target)[valid].square()[order[valid].argsort()]
-    means = squares.double().cumsum(0) / torch.arange(1, len(squares) + 1)
-    kept = [max(1, round(len(squares) * (1 - k / steps))) - 1 for k in range(steps)]
-    return means[kept].sqrt()
-
-
-def sparsification_error(own: Tensor, best: Tensor) -> float:
-    """Return the area between two sparsification curves of an image, that of its expected error and
-    that of its true one, over its RMSE (AUSE): 0 where the network orders its errors rightly."""
-    return ((own - best).mean() / own[0]).item()

@@ -8,13 +8,9 @@ from conftest import write_frames
 from imageio.v3 import imread
 
 from benchmarks.any_density import CASES, main
+from benchmarks.sparsification import coverage, sparsification, sparsification_error
 from engine.checkpoint import save_checkpoint
-from engine.confidence import (
-    calibration_factor,
-    coverage,
-    sparsification,
-    sparsification_error,
-)
+from engine.confidence import calibration_factor
 from models import build_model
 
 

@@ -59,32 +59,6 @@ def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> No
         figure.savefig(part, dpi=110, format="png")
 
 
-def save_sparsification(path: Path, curves: pd.DataFrame) -> None:
-    """Write sparsification curves as a PNG, a panel for each data set.
-
-    Args:
-        curves: by set and case, columns own (order of the expected error) and best (of the true
-            error): (n,) arrays of the RMSE in metres without the worst k / n of the pixels.
-    """
-    names = curves.index.unique("set")
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(curves.index.unique("case"))))
-    figure = Figure(figsize=(2 + 4.5 * len(names), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for color, (case, row) in zip(colors, curves.loc[name].iterrows(), strict=False):
-            dropped = 100 * np.arange(len(row["own"])) / len(row["own"])
-            axes.semilogy(dropped, row["own"], color=color, label=case)
-            axes.semilogy(dropped, row["best"], ":", color=color, linewidth=1)
-        axes.set(title=name, xlabel="least certain pixels dropped (%)", ylabel="RMSE (m)")
-        axes.grid(color=GRID)
-    lines, cases = axes.get_legend_handles_labels()
-    title = "measurements\n(dotted: by the\ntrue error)"
-    figure.legend(lines, cases, loc="outside right center", title=title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        figure.savefig(part, dpi=110, format="png")
-
-
 def chart_svg(title: str, series: Series) -> str:
     """Return one chart as SVG to stand in a page; "" where no value can be drawn.
 
