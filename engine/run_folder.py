@@ -43,6 +43,17 @@ def check_no_run(path: Path) -> None:
         )
 
 
+def environment() -> dict[str, str | int | None]:
+    """Return versions and devices that a run's numbers may depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": importlib.metadata.version("torchvision"),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpu_threads": torch.get_num_threads(),
+    }
+
+
 class RunFolder:
     """A folder that a run writes its settings, tables, checkpoints and log into.
 
@@ -117,17 +128,10 @@ class RunFolder:
     def write_args(self, args: dict) -> None:
         """Write settings and environment, so that the run can be repeated. Another run's settings
         that args.json held stay under another name."""
-        environment = {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": importlib.metadata.version("torchvision"),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "cpu_threads": torch.get_num_threads(),
-        }
         path, before = self.path / "args.json", self.settings()
         if before and before.get(RUN_ID) != args.get(RUN_ID):
             path.replace(self.free_name("args_before.json"))
-        text = json.dumps({"args": args, "environment": environment}, indent=2)
+        text = json.dumps({"args": args, "environment": environment()}, indent=2)
         replace_text(path, text + "\n")
 
     def log(self, event: str, **values: object) -> None:

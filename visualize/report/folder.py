@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,17 +54,30 @@ class RunContent:
 def read_run(path: Path, eval_dir: Path) -> RunContent:
     """Return what a run folder and `eval_dir` hold; never raise for what a file holds."""
     run = RunContent(path, eval_dir)
-    settings = _read_json(path / "args.json", run.problems)
+
+    def read(kind: type, reader: Callable, file: Path, *options: object) -> object:
+        """Return what the reader makes of a file; an empty one, with a sentence, if it raises."""
+        try:
+            return reader(file, run.problems, *options)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            run.problems.append(f"{_label(file)} cannot be read: {error.strerror}.")
+        except ValueError as error:
+            run.problems.append(f"{_label(file)} {error}.")
+        return kind()
+
+    settings = read(dict, _read_json, path / "args.json")
     run.args, run.environment = as_dict(settings.get("args")), as_dict(settings.get("environment"))
-    run.train = _read_table(path / "train.csv", ("epoch", "lr", "LOSS", "RMSE"), run.problems)
-    run.epochs = _read_table(path / "eval.csv", ("epoch", "RMSE", "MAE"), run.problems)
-    run.events = _read_events(path / "log.jsonl", run.problems)
+    run.train = read(pd.DataFrame, _read_table, path / "train.csv", ("epoch", "lr", "LOSS", "RMSE"))
+    run.epochs = read(pd.DataFrame, _read_table, path / "eval.csv", ("epoch", "RMSE", "MAE"))
+    run.events = read(list, _read_events, path / "log.jsonl")
     for name in ("best_model.pth", "last.pth"):
         if (path / name).is_file():
             run.checkpoints.append(_read_checkpoint(path / name, run.problems))
-    run.images = _read_table(eval_dir / "eval.csv", ("seed", "name", "RMSE"), run.problems)
-    run.methods = _read_table(eval_dir / "summary.csv", ("method", "RMSE"), run.problems)
-    run.record = _read_json(eval_dir / RECORD, run.problems)
+    run.images = read(pd.DataFrame, _read_table, eval_dir / "eval.csv", ("seed", "name", "RMSE"))
+    run.methods = read(pd.DataFrame, _read_table, eval_dir / "summary.csv", ("method", "RMSE"))
+    run.record = read(dict, _read_json, eval_dir / RECORD)
     return run
 
 
@@ -77,57 +91,34 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _read_text(path: Path, problems: list[str]) -> str | None:
-    """Return the file's text, None where it does not exist or (with a sentence) is unreadable."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        problems.append(f"{_label(path)} cannot be read: {error.strerror}.")
-        return None
-
-
-def _parse(text: str) -> dict | None:
-    """Return a JSON object; None for another value, ValueError for no JSON."""
+def _parse(text: str) -> dict:
+    """Return a JSON object; raise ValueError, the end of a sentence, for anything else."""
     try:
         found = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    return found if isinstance(found, dict) else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError("is not JSON") from error
+    if not isinstance(found, dict):
+        raise ValueError("holds no object of settings")
+    return found
 
 
 def _read_json(path: Path, problems: list[str]) -> dict:
-    text = _read_text(path, problems)
-    if text is None:
-        return {}
-    try:
-        found = _parse(text)
-    except ValueError:
-        problems.append(f"{_label(path)} is not JSON.")
-        return {}
-    if found is None:
-        problems.append(f"{_label(path)} holds no object of settings.")
-    return found or {}
+    return _parse(path.read_text(encoding="utf-8", errors="replace"))
 
 
-def _read_events(path: Path, problems: list[str]) -> list[dict]:
+def _read_events(path: Path, problems: list[str]) -> list:
     events, wrong = [], 0
-    for line in filter(str.strip, (_read_text(path, problems) or "").splitlines()):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            event = _parse(line)
+            events += [_parse(line)] if line.strip() else []
         except ValueError:
-            event = None
-        if event is None:
             wrong += 1
-        else:
-            events.append(event)
     if wrong:
         problems.append(f"{_label(path)}: {wrong} line{'s' * (wrong > 1)} not readable.")
     return events
 
 
-def _read_table(path: Path, required: tuple[str, ...], problems: list[str]) -> pd.DataFrame:
+def _read_table(path: Path, problems: list[str], required: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows that have a number in every column but those of text."""
     try:
         # The header is read as a row, so that longer and shorter rows are seen, not shifted.
@@ -139,23 +130,14 @@ def _read_table(path: Path, required: tuple[str, ...], problems: list[str]) -> p
             keep_default_na=False,
             encoding_errors="replace",
         )
-    except FileNotFoundError:
-        return pd.DataFrame()
-    except OSError as error:
-        problems.append(f"{_label(path)} cannot be read: {error.strerror}.")
-        return pd.DataFrame()
     except ValueError as error:
-        problems.append(f"{_label(path)} is not a table: {str(error).strip()}.")
-        return pd.DataFrame()
+        raise ValueError(f"is not a table: {str(error).strip()}") from error
     header = [] if cells.empty else [name for name in cells.iloc[0] if name]
     missing = [column for column in required if column not in header]
     if missing:
-        problems.append(f"{_label(path)} has no column {missing[0]}.")
-        return pd.DataFrame()
-    table, rest = (
-        cells.iloc[1:, : len(header)].set_axis(header, axis=1),
-        cells.iloc[1:, len(header) :],
-    )
+        raise ValueError(f"has no column {missing[0]}")
+    table = cells.iloc[1:, : len(header)].set_axis(header, axis=1)
+    rest = cells.iloc[1:, len(header) :]
     table = table.loc[:, ~table.columns.duplicated()]
     wrong = (rest != "").any(axis=1)
     for name in table.columns.difference(TEXT_COLUMNS):

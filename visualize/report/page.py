@@ -58,6 +58,13 @@ def render(run: RunContent) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    networks = [m for m in run.methods.to_dict("records") if m["method"] not in BASELINES]
+    # Not the ordinary course, but a skip, a divergence, a resumption or the like.
+    incidents = [
+        event for event in run.events
+        if event.get("event") not in ("start", "epoch", "end")
+        or (event["event"] == "start" and event.get("epoch"))
+    ]  # fmt: skip
     environment.filters |= {"number": _number, "short": _short, "cells": _cells}
     return environment.get_template("page.html").render(
         name=run.path.resolve().name,
@@ -65,13 +72,13 @@ def render(run: RunContent) -> str:
         run=run,
         args=run.args or run.recorded("args"),
         columns=COLUMNS,
-        network=_network(run),
+        network=next(iter(networks), None),
         best=_best_epoch(run),
         scores=None if run.methods.empty else _scores(run),
         charts=_charts(run),
         epochs=_epochs(run),
         images=picture_section(run),
-        incidents=[event for event in run.events if _is_incident(event)],
+        incidents=incidents,
         most_incidents=MOST_INCIDENTS,
         settings=_settings(run),
     )
@@ -98,11 +105,6 @@ def _cells(scores: Mapping) -> list[str]:
 def _short(value: object, most: int = 300) -> str:
     text = "not set" if value is None else str(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
-
-
-def _network(run: RunContent) -> dict | None:
-    """Return the network's row of the summary."""
-    return next((m for m in run.methods.to_dict("records") if m["method"] not in BASELINES), None)
 
 
 def _best_epoch(run: RunContent) -> dict | None:
@@ -149,13 +151,6 @@ def _epochs(run: RunContent) -> list[dict]:
     train = run.train.reindex(columns=["epoch", "lr", "LOSS"]).drop_duplicates("epoch", keep="last")
     scores = run.epochs.drop(columns=["lr", "LOSS"], errors="ignore")
     return scores.merge(train, on="epoch", how="left").to_dict("records")
-
-
-def _is_incident(event: dict) -> bool:
-    """Return whether an entry of the log is not the ordinary course, but a skip, divergence, a
-    resumption or the like."""
-    resumed = event.get("event") == "start" and bool(event.get("epoch"))
-    return resumed or event.get("event") not in ("start", "epoch", "end")
 
 
 def _settings(run: RunContent) -> dict[str, dict]:

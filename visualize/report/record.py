@@ -1,15 +1,13 @@
 """What an evaluation scored, kept beside its tables for the report."""
 
 import json
-import platform
 import time
 from pathlib import Path
-
-import torch
 
 from dataloaders import DepthDataset
 from engine.checkpoint import Checkpoint
 from engine.files import replace_text
+from engine.run_folder import environment
 
 RECORD = "evaluation.json"
 
@@ -33,12 +31,7 @@ def write_record(
         "frames": len(dataset),
         "checkpoint": {"file": str(checkpoint.path), "epoch": checkpoint.epoch},
         "pictures": drawn,
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "cpu_threads": torch.get_num_threads(),
-        },
+        "environment": environment(),
     }
     replace_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
