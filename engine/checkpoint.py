@@ -6,7 +6,6 @@ bare state dict; it is recognised and converted.
 """
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +15,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from engine.bare_weights import (
+    WRAPPERS,
+    check_tensors,
+    named_tensors,
+    own_settings,
+    released_settings,
+)
 from engine.config import NetworkConfig
 from engine.errors import CheckpointError, OptionError
 from engine.files import replace_file, replace_text
@@ -29,9 +35,6 @@ from models import (
     export_released_state_dict,
     is_released_state_dict,
 )
-from models.encoder import ENCODER_CHANNELS
-from models.network import INPUT_CHANNELS
-from models.spn import SPN
 
 FORMAT = "cspn-depth 1"
 # Of a network that is shared: its weights and its settings.
@@ -40,20 +43,11 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # is used where none is named; `--resume pretrained/NAME` names another.
 SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 DEFAULT_NETWORK = "cspn_resnet18_any"
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # What every file of this format holds, and what one to go on from holds besides.
 _PARTS = {"model": dict, "args": dict, "epoch": int}
 _TRAINING_PARTS = {"step": int, "position": int, "best_rmse": float} | dict.fromkeys(
     ("optimizer", "schedule", "scaler", "rows", "epoch_scores", "skipped", "rng"), dict
 )
-
-# Where training scripts put a state dict in the file they save, and what wrappers of a network put
-# before its keys.
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
-# Channels of the network's heads, a coarse depth and the guidance -> what refines the depth.
-_HEADS = {1: {"refine": "none"}, 1 + SPN.guidance_channels: {"refine": "spn"}}
-_HEADS |= {size**2: {"refine": "cspn", "cspn_kernel_size": size} for size in (3, 5, 7)}
 
 
 @dataclass
@@ -182,26 +176,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if isinstance(state.get("format"), str):
         raise CheckpointError(f"{path} has format {state['format']!r}, expected {FORMAT!r}")
 
-    named = _state_dict(path, state)
-    _check_tensors(path, named)
-    model = {_WRAPPERS.sub("", key): value for key, value in named.items()}
+    named = named_tensors(path, state)
+    check_tensors(path, named)
+    model = {WRAPPERS.sub("", key): value for key, value in named.items()}
     if len(model) < len(named):
         raise CheckpointError(f"{path} holds weights twice, with and without a prefix")
     if is_released_state_dict(model):
         dead = set(dead_released_keys(model))
-        dropped = [key for key in named if _WRAPPERS.sub("", key) in dead]
+        dropped = [key for key in named if WRAPPERS.sub("", key) in dead]
         try:
             model = convert_released_state_dict(model)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        return Checkpoint(path, model, _released_args(path, model), "published", dropped=dropped)
+        return Checkpoint(path, model, released_settings(path, model), "published", dropped=dropped)
     own = ("encoder.conv1_1.weight", "encoder.conv2.weight", "decoder.heads.weight")
     if not all(key in model and model[key].dim() == 4 for key in own):
         raise CheckpointError(
             f"{path} is a state dict of another network than the published one or this project's; "
             f"its first key is {next(iter(named))}"
         )
-    args, config = _own_args(path, model), path.parent / CONFIG
+    args, config = own_settings(path, model), path.parent / CONFIG
     if path.name == WEIGHTS and config.is_file():
         return Checkpoint(path, model, args | _read_config(config), "shared")
     return Checkpoint(path, model, args, "weights-only")
@@ -237,43 +231,6 @@ def save_shared(folder: Path, model: nn.Module, settings: NetworkConfig) -> None
     replace_text(folder / CONFIG, json.dumps(kept, indent=2) + "\n")
 
 
-def _state_dict(path: Path, state: dict) -> dict[str, Tensor]:
-    """Return the named tensors of a file: itself, or what it holds under one of the usual keys."""
-    inner = next((state[key] for key in _CONTAINERS if isinstance(state.get(key), dict)), None)
-    if inner:
-        return _state_dict(path, inner)
-    if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        return state
-    raise CheckpointError(f"{path} is neither this project's checkpoint nor a state dict")
-
-
-def _own_args(path: Path, model: dict[str, Tensor]) -> dict:
-    """Return the settings that show in the shapes of this project's weights."""
-    channels = model["decoder.heads.weight"].shape[1]
-    if channels not in _HEADS:
-        raise CheckpointError(
-            f"{path}: decoder.heads.weight has {channels} output channels, expected one of "
-            + ", ".join(map(str, _HEADS))
-        )
-    args = {"arch": _arch(path, model), **_HEADS[channels]}
-    if model["encoder.conv1_1.weight"].shape[1] == INPUT_CHANNELS["filled"]:
-        args["depth_input"] = "filled"
-    if "decoder.error_head.weight" in model:
-        args["confidence"] = True
-    return args
-
-
-def _arch(path: Path, model: dict[str, Tensor]) -> str:
-    width = next(iter(model["encoder.conv2.weight"].shape), 0)
-    for arch, channels in ENCODER_CHANNELS.items():
-        if width == channels:
-            return arch
-    raise CheckpointError(
-        f"{path}: encoder.conv2.weight has {width} output channels, expected one of "
-        + ", ".join(map(str, ENCODER_CHANNELS.values()))
-    )
-
-
 def _own_checkpoint(path: Path, state: dict) -> Checkpoint:
     has_training = any(part in state for part in _TRAINING_PARTS)
     parts = _PARTS | (_TRAINING_PARTS if has_training else {})
@@ -282,39 +239,10 @@ def _own_checkpoint(path: Path, state: dict) -> Checkpoint:
             raise CheckpointError(f"{path} lacks its {part}, or holds something else there")
     if not state["model"]:
         raise CheckpointError(f"{path} holds no weights")
-    _check_tensors(path, state["model"])
+    check_tensors(path, state["model"])
     training = state if has_training else {}
     kept = (state["model"], state["args"], "this project's", state["epoch"])
     return Checkpoint(path, *kept, training=training)
-
-
-def _check_tensors(path: Path, model: dict) -> None:
-    """Raise unless weights are named, dense, real and finite, and counters whole numbers."""
-    for key, value in model.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path} holds something else than a named tensor in its weights")
-        kinds = (torch.int64,) if key.endswith("num_batches_tracked") else _FLOATS
-        if value.dtype not in kinds or value.layout != torch.strided or value.is_meta:
-            found = f"{value.layout} {value.dtype} on {value.device}".replace("torch.", "")
-            raise CheckpointError(f"{path}: {key} is {found}, expected dense real numbers")
-        # Ten times as fast as looking at each; NaN is smallest and largest of what it is in.
-        if value.numel() and not all(limit.isfinite() for limit in value.aminmax()):
-            raise CheckpointError(f"{path}: {key} holds NaN or infinite values")
-
-
-def _released_args(path: Path, model: dict[str, Tensor]) -> dict:
-    """Return the architecture of a published file by its width, the norm by its folder."""
-    if "encoder.conv2.weight" not in model:
-        raise CheckpointError(f"{path} lacks conv2.weight, which the published network has")
-    arch = _arch(path, model)
-    folder = path.resolve().parent.name
-    positive = folder.startswith("nyu_pretrain_cspn") and "8norm" not in folder
-    return {
-        "arch": arch,
-        "data_set": "nyudepth" if arch == "resnet50" else "kitti",
-        "model": "cspn_unet",
-        "cspn_norm_type": "8sum_abs" if positive else "8sum",
-    }
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
