@@ -53,9 +53,14 @@ class SampleSet:
     columns: int = 3
     is_sparse: bool = False
 
-    def per_scene(self, split: str, frames_per_scene: int) -> int:
-        """Return how many frames of the split show one scene."""
-        return frames_per_scene if split == "train" else self.val_frames_per_scene
+    def locate(self, split: str, index: int, frames_per_scene: int) -> tuple[int, int, int]:
+        """Return the number of a frame's scene, its own number in it, and the scene's frames.
+
+        Args:
+            index: of the frame in the split, from 0. frames_per_scene: of train.
+        """
+        frames = frames_per_scene if split == "train" else self.val_frames_per_scene
+        return *divmod(index, frames), frames
 
     def generate(
         self,
@@ -97,7 +102,8 @@ class SampleSet:
         root.mkdir(parents=True, exist_ok=True)
         # Written first, so that a folder left by an interruption is recognised.
         largest = {name: max(count, begun.get(name, 0)) for name, count in counts.items()}
-        self._write_manifest(root, {**settings, **largest})
+        manifest = {"generator": self.package, **settings, **largest}
+        replace_text(root / self.manifest, json.dumps(manifest, indent=2) + "\n")
 
         jobs = []
         for split in SPLITS:
@@ -136,11 +142,6 @@ class SampleSet:
             details = ", ".join(f"{key} {found[key]}, not {settings[key]}" for key in differing)
             raise DataError(f"{root} was made with {details}; choose another folder")
         return found
-
-    def _write_manifest(self, root: Path, contents: dict[str, int]) -> None:
-        """Mark `root` as a sample set of this kind."""
-        text = json.dumps({"generator": self.package, **contents}, indent=2)
-        replace_text(root / self.manifest, text + "\n")
 
 
 def _make(

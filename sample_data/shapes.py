@@ -145,6 +145,16 @@ def intersect(
     return _INTERSECT[shape.kind](shape, origin, direction)
 
 
+def entry(shape: Shape, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Return the (n,) ray parameters of the first entries into a solid of rays of the world.
+
+    Args:
+        start: (3, n) float32 origins [m]. direction: (3, n) or (3, 1) float32 in the LOCAL frame.
+    """
+    offset = start - shape.centre.astype(np.float32)[:, None]
+    return intersect(shape, turned(shape.axes.astype(np.float32), offset), direction)[0]
+
+
 def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return (3,) values as float32 that broadcast with vectors (3, ...)."""
     return values.astype(np.float32).reshape(3, *(1,) * (like.ndim - 1))

@@ -5,9 +5,6 @@
 writes `train/<room>/<frame>.h5` with holes like those of a Kinect and `val/official/<id>.h5`
 without any; the rooms of the two splits are different. A file holds `rgb` (3, 480, 640) uint8
 and `depth` (480, 640) float32 in metres, whole millimetres, where 0 means "not measured".
-A frame depends on the seed, its split and its index only, so a larger set begins with the frames
-of a smaller one, and any number of workers writes the same data. What an interruption left out
-is made by the next run.
 """
 
 from sample_data.rooms.generation import ROOMS, frame_path, render_frame

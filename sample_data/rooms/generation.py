@@ -39,7 +39,7 @@ def render_frame(
         depth: (480, 640) float32 z-depth along the optical axis, 0.5 to 10 m in whole
         millimetres; 0 means "not measured" and occurs in the train split only.
     """
-    number, frame = divmod(index, ROOMS.per_scene(split, frames_per_scene))
+    number, frame, _ = ROOMS.locate(split, index, frames_per_scene)
     room = _scene(seed, split, number)
     rng = np.random.default_rng([seed, SPLITS[split], number, 2, frame])
     camera, hits = find_view(room, rng)

@@ -6,7 +6,7 @@ import numpy as np
 
 from sample_data.render import Surfaces, visibility
 from sample_data.rooms.scene import Room
-from sample_data.shapes import Shape, dot, intersect, turned
+from sample_data.shapes import Shape, dot, entry, turned
 
 
 def shade(room: Room, seen: Surfaces, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,9 +68,6 @@ def _is_lit(shapes: list[Shape], lamp: np.ndarray, start: np.ndarray) -> np.ndar
         rays = np.flatnonzero(near)
         if not rays.size:
             continue
-        frame = body.axes.astype(np.float32)
-        offset = start.take(rays, axis=1) - body.centre.astype(np.float32)[:, None]
-        direction = turned(frame, beam.take(rays, axis=1))
-        t, _ = intersect(body, turned(frame, offset), direction)
-        lit[rays[t < 1]] = False
+        direction = turned(body.axes.astype(np.float32), beam.take(rays, axis=1))
+        lit[rays[entry(body, start.take(rays, axis=1), direction) < 1]] = False
     return lit

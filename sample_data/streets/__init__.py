@@ -5,8 +5,7 @@
 writes `train/<sequence>/<frame>-L.h5` and `-R.h5`, sequences 00 to 10, and `val/...`, sequences
 11 to 21: the left and the right camera of one moment, 0.54 m apart. A file holds `rgb`
 (3, 375, 1242) uint8 and `depth` (375, 1242) float32 in metres: one scan of a 64-beam LiDAR
-projected into the camera, about 4 % of the pixels; 0 means "not measured". A frame depends on the
-seed, its split and its index only, so a larger set begins with the frames of a smaller one.
+projected into the camera, about 4 % of the pixels; 0 means "not measured".
 """
 
 from sample_data.streets.generation import STREETS, frame_path, render_frame

@@ -12,7 +12,7 @@ import numpy as np
 
 from sample_data.render import Hits, Surfaces, visibility
 from sample_data.scene import Scene
-from sample_data.shapes import FACES, Shape, corners, dot, intersect, turned
+from sample_data.shapes import FACES, Shape, corners, dot, entry, turned
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,6 @@ def _is_lit(shapes: list[Shape], toward: np.ndarray, start: np.ndarray) -> np.nd
         rays = rays[lit[rays]]
         if not rays.size:
             continue
-        offset = start.take(rays, axis=1) - shape.centre.astype(np.float32)[:, None]
         direction = (shape.axes @ toward).astype(np.float32)[:, None]
-        t, _ = intersect(shape, turned(shape.axes.astype(np.float32), offset), direction)
-        lit[rays[np.isfinite(t)]] = False
+        lit[rays[np.isfinite(entry(shape, start.take(rays, axis=1), direction))]] = False
     return lit

@@ -28,18 +28,15 @@ def frame_path(root: Path, split: str, index: int, frames_per_scene: int) -> Pat
     The streets are dealt out to the eleven sequences of the split, so a sequence of a large set
     passes through several streets.
     """
-    number, moments, frame = _locate(split, index, frames_per_scene)
+    number, frame, frames = STREETS.locate(split, index, frames_per_scene)
     moment, side = divmod(frame, 2)
-    moment += number // _SEQUENCES * moments
+    moment += number // _SEQUENCES * _moments(frames)
     sequence = number % _SEQUENCES + SPLITS[split] * _SEQUENCES
     return root / split / f"{sequence:02d}" / f"{moment:05d}-{CAMERAS[side]}.h5"
 
 
-def _locate(split: str, index: int, frames_per_scene: int) -> tuple[int, int, int]:
-    """Return the number of a frame's street, its moments, and the frame's number in it."""
-    frames = STREETS.per_scene(split, frames_per_scene)
-    number, frame = divmod(index, frames)
-    return number, (frames + 1) // 2, frame
+def _moments(frames: int) -> int:
+    return (frames + 1) // 2  # two cameras
 
 
 @lru_cache(maxsize=2)
@@ -69,8 +66,8 @@ def render_frame(
         rgb: (3, 375, 1242) uint8;
         depth: (375, 1242) float32 z-depth [m] of one LiDAR scan, 0 where no point fell.
     """
-    number, moments, frame = _locate(split, index, frames_per_scene)
-    moment, side = divmod(frame, 2)
+    number, frame, frames = STREETS.locate(split, index, frames_per_scene)
+    moments, (moment, side) = _moments(frames), divmod(frame, 2)
     street = _street(seed, split, number, moments)
     scene, rig, points = _moment(seed, split, number, moments, moment)
     key = [seed, SPLITS[split], number]

@@ -124,7 +124,7 @@ def bin_or_box(kit: Kit) -> list[Shape]:
 
 
 def person(kit: Kit) -> list[Shape]:
-    """Build somebody walking along the street."""
+    """Build a pedestrian walking along the street."""
     height, stride = kit.between(1.55, 1.85), kit.between(0.1, 0.35)
     trousers, coat = kit.pick("cloth", "rubber"), kit.pick("cloth", "car_paint")
     hip, shoulder = 0.48 * height, 0.82 * height

@@ -196,7 +196,7 @@ class Side:
         density = kit.between(0.3, 0.9) if inside else kit.between(0.0, 0.3)
         s = BACK + kit.between(0, 6)
         while s < self.length - 10:
-            # A lorry with wheels on the kerb would fill the picture of whoever passes.
+            # A lorry with wheels on the kerb would fill the picture of a camera that passes.
             shapes = vehicles.vehicle(kit) if inside else vehicles.car(kit)
             long = vehicles.length_of(shapes)
             if kit.chance(density) and not self.is_open(s + long / 2, long / 2 + 2.0):
