@@ -87,7 +87,7 @@ IMPLEMENTATIONS = {
     "reference": Implementation(
         propagate_reference,
         "everything",
-        "the equations term by term, differentiable in every way PyTorch knows",
+        "the equations term by term, differentiable in every way of PyTorch",
     ),
 }
 # Words for a choice among these: the first of the operator's three that serves, which "auto" gives
@@ -111,7 +111,7 @@ def propagate(
         guidance: (B, K, H, W) raw affinity from the network, no unit; K = 8, 24 or 48 selects a
             3x3, 5x5 or 7x7 neighbourhood.
         coarse_depth: (B, C, H, W) map to refine; depth in metres has C = 1. With more channels
-            (segmentation scores, say) all of them share the weights.
+            (segmentation scores) the weights are the same for all.
         sparse_depth: (B, 1, H, W) measurements in the unit of `coarse_depth`; 0, negative or NaN =
             none; (B, C, H, W) is taken too. None propagates without anchors.
         steps: number of propagation steps T; the published networks use 24.
@@ -233,7 +233,7 @@ def _full_precision(device_type: str):
 
 
 def _check_options(steps: int, norm_type: str, anchor: str, impl: str) -> None:
-    """Raise a ValueError that says expected and got for an option that does not exist."""
+    """Raise ValueError, with expected and got, for an option that does not exist."""
     for name, value, allowed in (
         ("norm_type", norm_type, NORM_TYPES),
         ("anchor", anchor, ANCHORS),
@@ -246,7 +246,7 @@ def _check_options(steps: int, norm_type: str, anchor: str, impl: str) -> None:
 
 
 def _check_tensors(guidance: Tensor, coarse_depth: Tensor, sparse_depth: Tensor | None) -> None:
-    """Raise a ValueError that says expected and got for tensors that do not fit together."""
+    """Raise ValueError, with expected and got, for tensors that do not fit together."""
     tensors = {"guidance": guidance, "coarse_depth": coarse_depth}
     if sparse_depth is not None:
         tensors["sparse_depth"] = sparse_depth

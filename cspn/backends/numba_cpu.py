@@ -8,7 +8,6 @@ import ctypes
 import math
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import torch
 from numba import config
 from torch import Tensor
 
-from cspn.backends import Inputs, eager
+from cspn.backends import Inputs, eager, failure
 from cspn.backends.numba_kernels import (
     LANES,
     MARGIN,
@@ -47,16 +46,11 @@ def why_not(direction: str, *tensors: Tensor | None) -> str:
 @cache
 def _failure(direction: str) -> str:
     """Return how numba fails to compile and run a direction here, "" where it works; warn once."""
-    pixel = torch.ones(1, 1, 1, 1)
-    inputs = Inputs(pixel.expand(1, 8, 1, 1), pixel, pixel, 2, "8sum", "coarse")
-    try:
-        forward(inputs) if direction == "forward" else backward(pixel, inputs)
-    except MemoryError:
-        raise  # means nothing for the next call
-    except Exception as error:
-        warnings.warn(f"propagating without numba, which fails: {error}", stacklevel=2)
-        return f"numba fails: {error}"
-    return ""
+
+    def run(inputs: Inputs, grad: Tensor) -> None:
+        forward(inputs) if direction == "forward" else backward(grad, inputs)
+
+    return failure("numba", torch.device("cpu"), run)
 
 
 def forward(inputs: Inputs) -> Tensor:
