@@ -330,6 +330,7 @@ class CPUSyncBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, features: Tensor) -> Tensor:
+        """Normalise `features` (B, C, H, W), in training by the statistics of all processes."""
         if not self.training:
             return super().forward(features)
         # In float64: a variance as the difference of two means loses digits.

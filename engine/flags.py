@@ -188,8 +188,14 @@ class _ReleaseModel(argparse.Action):
             namespace.refine = "cspn"
 
 
-def build_parser(description: str, settings: type[Settings], **options: object):
-    """Return the parser of a script: its flags in groups, none of them abbreviated."""
+def build_parser(
+    description: str, settings: type[Settings] = Settings, **options: object
+) -> argparse.ArgumentParser:
+    """Return the parser of a script: its flags in groups, none of them abbreviated.
+
+    Args:
+        options: further arguments of `argparse.ArgumentParser`.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         allow_abbrev=False,
@@ -202,12 +208,7 @@ def build_parser(description: str, settings: type[Settings], **options: object):
 
 def command_parser(command: str, description: str) -> argparse.ArgumentParser:
     """Return the parser of `python -m COMMAND`, with --debug, whose flags are not abbreviated."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {command}",
-        description=description,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = build_parser(description, prog=f"python -m {command}")
     parser.add_argument("--debug", action="store_true", help="full traceback on errors")
     return parser
 

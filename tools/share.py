@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         sets = [_frames(checkpoint, settings, args.data_root, seed) for seed in range(args.draws)]
         factor = calibrate(model, [dataset for draw in sets for dataset in draw])
         print(f"expected error times {factor:.3f}")
-    # Whoever scores it gets the published draws unless others are asked for.
+    # It is scored with the published draws unless a flag names others.
     save_shared(Path(args.out), model, replace(settings, sampler="bernoulli"))
     print(f"written to {args.out}")
 
