@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         methods["network"], encoding = _network(args.resume)
     rows = []
     for entry in args.set:
-        name, dataset = _dataset(entry)
+        name, dataset = open_set(entry)
         indices = range(len(dataset))
         if args.frames:
             last = len(dataset) - 1
@@ -137,7 +137,7 @@ def _network(path: str) -> tuple[torch.nn.Module, str]:
     return model.eval(), settings.rgb_encoding
 
 
-def _dataset(entry: str) -> tuple[str, DepthDataset]:
+def open_set(entry: str) -> tuple[str, DepthDataset]:
     """Return name and frames of a `--set`."""
     name, equals, root = entry.partition("=")
     if not equals:

@@ -28,6 +28,15 @@ TABLES = {
         "Inference, ResNet-50 (`python -m benchmarks.network`)",
         ("form", "batch", "size", "ms", "times_faster"),
     ),
+    "latency": (
+        "One photograph of 640x480, seconds (`python -m benchmarks.latency`)",
+        ("numba_cache", "import", "load", "first_image", "next_image", "command"),
+    ),
+    "realtime": (
+        "One image of 228x304 after another "
+        "(`python -m benchmarks.realtime --set rooms=data/sample_rooms`)",
+        ("arch", "form", "ms", "images_per_s", "peak_share", "RMSE_rooms", "relative_rooms"),
+    ),
     "export": (
         "Exported networks on a CPU (`python -m benchmarks.export`)",
         ("form", "arch", "batch", "size", "file_MB", "relative", "ms", "times_faster"),
@@ -93,7 +102,12 @@ HEADINGS = {
     "what": "",
     "arch": "network",
     "file_MB": "file, MB",
+    "numba_cache": "numba's cache",
     "peak_MB": "MB",
+    "images_per_s": "images/s",
+    "peak_share": "of the peak",
+    "RMSE_rooms": "RMSE on rooms, m",
+    "relative_rooms": "to float32",
     "plain_ms": "plain, ms",
     "relative": "largest difference / largest depth",
     "kept_for_backward_MB": "kept for backward, MB",

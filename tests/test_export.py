@@ -16,6 +16,7 @@ from engine.checkpoint import save_checkpoint
 from engine.errors import OptionError
 from models import build_model
 from models.export import ONNX_PACKAGES, ExportError, export_program, save_onnx
+from models.int8 import save_int8
 from tools.export import example, main
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ONNX_PACKAGES)
@@ -89,6 +90,21 @@ def test_onnx_runtime_gives_pytorchs_depth_with_every_other_setting(exported):
     folder, text, model = exported
     assert text.count("run on 228x304: at most") == 2
     assert_same_depth(model, onnx_runner(folder / "new" / "model.onnx"))
+
+
+@needs_onnx
+def test_int8_gives_nearly_the_networks_depth_from_a_smaller_file(exported, tmp_path):
+    folder, _, model = exported
+    path, whole = folder / "new" / "model.onnx", tmp_path / "int8.onnx"
+    rgbd = inputs(3, 64, 96)
+    # 17 of the encoder's 3x3 and 3 1x1 convolutions and the decoder's 7.
+    assert save_int8(path, whole, rgbd.split(1)) == 27
+    assert whole.stat().st_size < 0.7 * path.stat().st_size
+    with torch.no_grad():
+        expected = model(rgbd).numpy()
+    depth = onnx_runner(whole)(rgbd)
+    spread = np.abs(expected - np.median(expected)).mean()
+    assert 0 < np.abs(depth - expected).mean() < 0.1 * spread
 
 
 @needs_onnx

@@ -28,6 +28,9 @@ make_environment() {
         echo "error: installing requirements.txt failed; the message above says why" >&2
         return 2
     fi
+    # Compile the propagation now, not at the first image; numba keeps it in __pycache__.
+    .venv/bin/python -c "from cspn.backends import numba_cpu as n
+n.why_not('forward') or n.why_not('backward')" 2>/dev/null || true
 }
 
 PYTHON="${PYTHON:-python3}"
