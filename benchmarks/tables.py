@@ -6,7 +6,6 @@ python -m benchmarks.tables --write    # put them into the pages
 
 import argparse
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -166,18 +165,52 @@ def density_tables(folder: Path = RESULTS) -> str:
                 "AUSE": network["ause"].map("{:.2f}".format),
             }
         )
-        shown = shown.reset_index(names="measurements").astype(str)
-        cells = [list(shown), ["---"] * shown.shape[1], *shown.to_numpy()]
-        lines = [f"| {' | '.join(row)} |" for row in cells]
-        parts.append("\n".join([f"{SETS[name]}:", "", *lines]))
+        parts.append(f"{SETS[name]}:\n\n{_markdown(shown, 'measurements')}")
     return "\n\n".join(parts)
+
+
+def cloud_tables(folder: Path = RESULTS) -> str:
+    """Return a table per set of what treating flying pixels does, and one of hidden points."""
+    percent, angle, ratio = "{:.1%}".format, "{:.1f}°".format, "{:.2f}".format
+    columns = {
+        "in mid-air": ("farther than 5 cm from any true surface", percent),
+        "normals": ("normals off by (mean)", angle),
+        "edge precision": ("edge precision", ratio),
+        "edge recall": ("edge recall", ratio),
+        "points left": ("points left", percent),
+        "of the dropped in mid-air": ("of the dropped in mid-air", percent),
+    }
+    parts = []
+    for name, title in {"rooms": "Sample rooms", "nyu": "NYU's labelled test images"}.items():
+        path = folder / f"point_cloud_{name}_cpu.csv"
+        found = pd.read_csv(path, index_col="flying pixels")
+        shown = {
+            head: found[c].map(form).replace("nan%", "") for c, (head, form) in columns.items()
+        }
+        titled = f"{title} ({found['count'].iloc[0]}), 500 measurements, 640x480:"
+        parts.append(
+            f"{titled}\n\n{_markdown(pd.DataFrame(shown).replace('nan%', ''), '`--flying-pixels`')}"
+        )
+    found = pd.read_csv(folder / "hidden_points_cpu.csv", index_col="radius")
+    shown = found[["hidden", "other"]].map(percent)
+    shown.columns = ["hidden points removed", "others removed"]
+    text = "Points of LiDAR scans, of four sample streets (`python -m benchmarks.point_cloud --set"
+    parts.append(f"{text} streets --count 4`):\n\n{_markdown(shown, 'radius, pixels')}")
+    return "\n\n".join(parts)
+
+
+def _markdown(table: pd.DataFrame, index: str) -> str:
+    """Return a table of texts as Markdown, its index under that heading."""
+    table = table.reset_index(names=index).astype(str)
+    cells = [list(table), ["---"] * table.shape[1], *table.to_numpy()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 # Page -> what stands between its markers.
 PAGES = {
     DOCS / "benchmarks.md": tables,
-    DOCS / "data.md": partial(tables, names=tuple(DATA_TABLES)),
     DOCS / "model.md": density_tables,
+    DOCS / "sensors.md": cloud_tables,
 }
 
 

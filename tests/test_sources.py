@@ -306,6 +306,22 @@ def test_distortion_is_kept_where_depth_of_the_images_own_pixels_is_wanted(tmp_p
     np.testing.assert_array_equal(video.sparse_depth, made.sparse())
 
 
+def test_the_folder_of_another_kind_is_told(tmp_path):
+    folder = made.write_tum(tmp_path / "desk")
+    for kind in ("kitti", "colmap", "rosbag", "record3d", "stray"):
+        with pytest.raises(DataError, match=r"; the folder looks like a recording of kind tum$"):
+            open_source(kind, folder)
+    drive = made.write_kitti(tmp_path, "object")
+    with pytest.raises(DataError, match=r"rgb\.txt does not exist, .* of kind kitti$"):
+        open_source("tum", drive)
+    (folder / "groundtruth.txt").write_text("# no pose yet\n")
+    source = open_source("tum", folder, intrinsics=TEXT)
+    assert len(list(source)) == 3 and not source.has_poses
+    (folder / "rgb.txt").write_text("# nothing\n")
+    with pytest.raises(DataError, match=r"desk holds 0 images and 3 measurements of depth$"):
+        open_source("tum", folder, intrinsics=TEXT)
+
+
 def test_points_far_aside_do_not_come_back_into_the_image():
     bent = Camera(CAMERA, "opencv", (-0.3, 0.0, 0.0, 0.0))
     assert np.isfinite(bent.pixels(np.array([[0.5, 0, 1]]))).all()
@@ -486,7 +502,7 @@ def test_kinds_and_options_that_do_not_exist_are_refused(tmp_path):
         "kitti": "holds no folder of KITTI: expected image_02/",
         "colmap": "holds no COLMAP model",
         "stray": r"camera_matrix\.csv does not exist",
-        "record3d": "freiburg1/metadata: No such file",
+        "record3d": "freiburg1 holds no file metadata",
         "rosbag": "freiburg1",
         "video": "has the stem of one in",
     }.items(),

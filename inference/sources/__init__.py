@@ -26,6 +26,16 @@ KINDS = {
     "video": "video",
 }
 
+# What tells the kind of a folder.
+_SIGNS = {
+    "tum": ("rgb.txt", "depth.txt"),
+    "kitti": ("velodyne_points", "velodyne", "velodyne_raw"),
+    "colmap": ("sparse", "cameras.bin", "cameras.txt"),
+    "rosbag": ("metadata.yaml",),
+    "record3d": ("rgbd", "metadata"),
+    "stray": ("camera_matrix.csv",),
+}
+
 __all__ = ["KINDS", "Frame", "Source", "open_source"]
 
 
@@ -52,4 +62,11 @@ def open_source(kind: str, path: str | Path, **options: object) -> Source:
             raise OptionError(f"--{name.replace('_', '-')} is no option of {kind}; it has {flags}")
     if not Path(path).exists():
         raise DataError(f"{path} does not exist")
-    return open_kind(Path(path), **given)
+    try:
+        return open_kind(Path(path), **given)
+    except DataError as error:
+        signs = {k: any((Path(path) / name).exists() for name in s) for k, s in _SIGNS.items()}
+        other = next((k for k, found in signs.items() if found and not signs.get(kind)), None)
+        if other is None:
+            raise
+        raise DataError(f"{error}; the folder looks like a recording of kind {other}") from error

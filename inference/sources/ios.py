@@ -88,6 +88,8 @@ def open_record3d(path: Path, *, confidence: int = 1) -> Source:
     Args:
         confidence: least confidence of a measurement, 0 to 2 of ARKit's.
     """
+    if path.is_dir() and not (path / "metadata").is_file():
+        raise DataError(f"{path} holds no file metadata, which a capture of Record3D has")
     with damage(path, zipfile.BadZipFile):
         # A folder is read through the same calls as the archive.
         root = path if path.is_dir() else zipfile.Path(path)

@@ -52,6 +52,8 @@ def open_rosbag(
         depth_scale: metres = value / scale of 16-bit depth images.
         hidden_radius: see `projection.hidden`. distortion: see `projection.Camera.seen`.
     """
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        raise DataError(f"{path} holds no metadata.yaml, which the folder of a bag of ROS 2 has")
     bag = Bag(path, max_dt)
     with bag.damage(), bag.opened() as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}

@@ -1,5 +1,6 @@
 """TUM RGB-D folders: `rgb.txt` and `depth.txt` list images by time, `groundtruth.txt` poses."""
 
+import contextlib
 import re
 from functools import partial
 from pathlib import Path
@@ -51,13 +52,12 @@ def open_tum(
         max_dt: largest gap between image and depth [s]. depth_scale: metres = value / scale.
         distortion: see `projection.Camera.seen`.
     """
+    images, maps = (_listing(path / f"{name}.txt") for name in ("rgb", "depth"))
     camera, notes = _camera(path, intrinsics)
     notes += camera.lens_notes(distortion)
-    images, maps = (_listing(path / f"{name}.txt") for name in ("rgb", "depth"))
     pairs, gaps = match_times(path, images.index.values, maps.index.values, max_dt)
     poses, listed = {}, path / "groundtruth.txt"
-    if listed.is_file():
-        table = _table(listed, 8)
+    if listed.is_file() and len(table := _table(listed, 8)):
         for i, row in nearest_in_time(images.index, table[0]).iterrows():
             if row["gap"] <= max_dt:
                 numbers = table.iloc[int(row["other"])].to_numpy(np.float64)
@@ -106,8 +106,9 @@ def _listing(path: Path) -> pd.Series:
 def _table(path: Path, columns: int) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path} does not exist, which a TUM RGB-D folder has")
-    with damage(path):
+    with damage(path), contextlib.suppress(pd.errors.EmptyDataError):
         table = pd.read_csv(path, sep=r"[\s,]+", engine="python", comment="#", header=None)
         if table.shape[1] < columns:
             raise DataError(f"{path} has {table.shape[1]} columns, expected {columns}")
         return table.astype({0: float})
+    return pd.DataFrame(columns=range(columns))
