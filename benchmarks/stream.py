@@ -26,7 +26,6 @@ from inference.predictor import Predictor
 from inference.results import Results
 from inference.sources import open_source
 from inference.stream import run_stream
-from models import packed_weights
 from sample_data.rooms.generation import render_frame
 from sample_data.rooms.sensor import CX, CY, FOCAL
 
@@ -89,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         predictor = Predictor.from_checkpoint(
             args.resume or shipped_network(), device=str(device), resize=resize, amp=args.amp
         )
-        with tempfile.TemporaryDirectory() as folder, packed_weights(predictor.model):
+        with tempfile.TemporaryDirectory() as folder:
             read = Path(folder) / "recording"
             intrinsics = write_recording(read, size, args.frames)
             source = open_source("tum", read, intrinsics=intrinsics)
