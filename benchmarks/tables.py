@@ -49,6 +49,11 @@ TABLES = {
         "(`python -m benchmarks.training --memory --batch 8`)",
         ("form", "batch", "size", "peak_MB", "times_less"),
     ),
+    "training_profile": (
+        "Where the time of a training step goes "
+        "(`python -m benchmarks.training_profile --data_root data/sample_rooms`)",
+        ("flags", "part", "ms", "share"),
+    ),
     "loader": (
         "One sample of the loader, one thread (`python -m benchmarks.loader`)",
         ("what", "storage", "plain_ms", "ms", "times_faster"),
