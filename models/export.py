@@ -1,8 +1,9 @@
 """A network as a file that other runtimes read: ONNX, or a PyTorch program (.pt2).
 
 Input `rgbd` (B, 4, H, W) float32: encoded RGB, then sparse depth in metres with 0 = no
-measurement. Output `depth` (B, 1, H, W) float32 metres. Batch, height and width are free, from
-1x32x32 up, odd sizes too. The propagation is inside, as standard operations (impl="portable");
+measurement. Output `depth` (B, 1, H, W) float32 metres, and `error` of the same shape where the
+program is of a network that estimates it. Batch, height and width are free, from 1x32x32 up, odd
+sizes too. The propagation is inside, as standard operations (impl="portable");
 nothing of this project is needed to run either file. A .pt2 holds ATen operations alone and loads
 with `torch.export.load(path).module()`.
 
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as shape_config
 
@@ -28,7 +29,7 @@ from cspn import CSPN
 from models.network import MIN_SIZE, DepthCompletionNet
 from models.unpool import UnpoolConv
 
-INPUT, OUTPUT = "rgbd", "depth"
+INPUT, OUTPUT, ERROR = "rgbd", "depth", "error"
 # What writing ONNX takes beyond requirements.txt; onnxruntime runs the result.
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # The oldest that holds every operation here: the runtimes of robots and pinned servers are old.
@@ -40,8 +41,22 @@ class ExportError(ValueError):
     """A network that cannot be exported here; the message is one sentence."""
 
 
-def export_program(model: DepthCompletionNet) -> ExportedProgram:
+class _DepthAndError(nn.Module):
+    """A network that returns its depth and the expected error of it."""
+
+    def __init__(self, network: DepthCompletionNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, rgbd: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network(rgbd, with_error=True)
+
+
+def export_program(model: DepthCompletionNet, *, with_error: bool = False) -> ExportedProgram:
     """Trace `model` for evaluation, batch and image size left open; `model` stays as it is.
+
+    Args:
+        with_error: return the expected error after the depth; the network must estimate it.
 
     Raises:
         ExportError: a refinement that does not export.
@@ -63,7 +78,7 @@ def export_program(model: DepthCompletionNet) -> ExportedProgram:
         shape_config.patch(backed_size_oblivious=True),
     ):
         program = torch.export.export(
-            portable,
+            _DepthAndError(portable) if with_error else portable,
             (example,),
             dynamic_shapes={INPUT: sizes},
             strict=False,
@@ -97,7 +112,7 @@ def save_onnx(program: ExportedProgram, path: Path, metadata: dict[str, str]) ->
             (),
             dynamo=True,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[OUTPUT, ERROR][: len(program.graph_signature.user_outputs)],
             opset_version=ONNX_OPSET,
             verbose=False,
         )

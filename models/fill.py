@@ -29,7 +29,8 @@ NEARNESS = 8.0  # weight of a window against the one half as wide
 # A measurement's weight falls where it leaves the depth around it by more than this many times
 # the usual residual there, plus this share of its depth.
 USUAL_RESIDUALS, USUAL_SHARE = 2.0, 0.05
-# Against 0 / 0 where nothing is measured; far below what any measurement counts.
+# Against 0 / 0 where nothing is measured; far below what any measurement counts. A least value and
+# not a summand: ONNX's exporter takes x + 1e-30 for x.
 TINY = 1e-30
 
 
@@ -58,12 +59,12 @@ def fill_depth(sparse_depth: Tensor) -> Filled:
     density = measured.mean((1, 2, 3), keepdim=True)
     scale = torch.where(density > 0, sparse_depth.mean((1, 2, 3), keepdim=True) / density, 1.0)
     # The window as wide as the mean distance of neighbouring measurements, sqrt(1 / density).
-    spacing = -0.5 * torch.log2(density + TINY)
+    spacing = -0.5 * torch.log2(density.clamp(min=TINY))
 
     depth = _smooth(_spread(sparse_depth, measured)[0], spacing)
     residual = (sparse_depth - depth).abs() * measured
     usual = _smooth(_spread(residual, measured)[0], spacing + 1)
-    excess = residual / (USUAL_RESIDUALS * usual + USUAL_SHARE * depth + TINY)
+    excess = residual / (USUAL_RESIDUALS * usual + USUAL_SHARE * depth).clamp(min=TINY)
     weight = measured / (1 + excess.square()).square()
 
     spread, nearness = _spread(sparse_depth, weight)
@@ -71,8 +72,9 @@ def fill_depth(sparse_depth: Tensor) -> Filled:
     for _ in range(CORRECTIONS):
         depth = depth + _smooth(_spread((sparse_depth - depth) * measured, weight)[0], spacing)
     # A measurement 2^l pixels away counts NEARNESS^-l, over the 4^l pixels of a window.
-    per_level = math.log2(4 * NEARNESS)
-    log_distance = torch.log2(nearness + 2 ** (-per_level * (LEVELS + 1))) / -per_level
+    per_level, farthest = math.log2(4 * NEARNESS), LEVELS + 1
+    closeness = torch.log2(1 + nearness * 2 ** (per_level * farthest)) / per_level
+    log_distance = farthest - closeness
     return Filled(depth, weight, depth - smooth, log_distance, scale)
 
 
@@ -84,7 +86,7 @@ def _spread(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     # Beyond the widest window, all measurements alike.
     everywhere = NEARNESS ** -(LEVELS + 1) * weighted.mean((2, 3), keepdim=True)
     weighted, weights = (_sum_windows(weighted, levels) + everywhere).split(1, dim=1)
-    return weighted / (weights + TINY), weights
+    return weighted / weights.clamp(min=TINY), weights
 
 
 def _smooth(values: Tensor, log_width: Tensor) -> Tensor:

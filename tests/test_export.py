@@ -4,14 +4,19 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
 from cspn import NORM_TYPES, propagate
+from dataloaders.transforms import encode_rgb
 from engine.checkpoint import save_checkpoint
 from engine.errors import OptionError
 from models import build_model
@@ -46,16 +51,21 @@ def assert_same_depth(model, run, shapes=SHAPES):
         rgbd = inputs(*shape)
         with torch.no_grad():
             expected = model(rgbd)
-        depth = torch.as_tensor(run(rgbd))
+        depth = run(rgbd)
+        depth = torch.as_tensor(depth[0] if isinstance(depth, tuple) else depth)
         assert depth.shape == expected.shape and depth.dtype == torch.float32
         # 1e-4 m, and as share of depth above 1 m.
         torch.testing.assert_close(depth, expected, rtol=1e-4, atol=1e-4)
 
 
-def onnx_runner(path):
+def onnx_session(path):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def onnx_runner(path):
+    session = onnx_session(path)
     return lambda rgbd: session.run(["depth"], {"rgbd": rgbd.numpy()})[0]
 
 
@@ -64,8 +74,9 @@ def exported(tmp_path_factory):
     """What the command writes and prints for a run folder that asks for other settings than the
     defaults: the folder, the text and the network."""
     folder = tmp_path_factory.mktemp("exported")
-    model = network(cspn_steps=5, cspn_norm_type="8sum_abs", cspn_anchor="sparse")
+    model = network(cspn_steps=5, cspn_norm_type="8sum_abs", cspn_anchor="sparse", confidence=True)
     args = {"arch": "resnet18", "cspn_step": 5, "cspn_norm_type": "8sum_abs", "n_sample": 200}
+    args |= {"confidence": True}
     args |= {"cspn_anchor": "sparse", "rgb_encoding": "normalized", "data_set": "nyudepth"}
     state = {"args": args, "epoch": 3, "scores": {}, "model": model.state_dict()}
     save_checkpoint(folder / "run" / "best_model.pth", state)
@@ -120,13 +131,12 @@ def test_the_onnx_file_has_named_axes_standard_operators_and_says_what_it_takes(
     extra = {"metadata.json": ""}
     torch.export.load(exported[0] / "new" / "model.pt2", extra_files=extra)
     assert json.loads(extra["metadata.json"]) == metadata
-    for values, name, channels in (
-        (model.graph.input, "rgbd", 4),
-        (model.graph.output, "depth", 1),
-    ):
-        assert [value.name for value in values] == [name]
-        axes = [axis.dim_param or axis.dim_value for axis in values[0].type.tensor_type.shape.dim]
-        assert axes == ["batch", channels, "height", "width"]
+    assert [value.name for value in model.graph.input] == ["rgbd"]
+    assert [value.name for value in model.graph.output] == ["depth", "error"]
+    assert metadata["error"].startswith("(batch, 1, height, width) float32, expected absolute")
+    for value in (*model.graph.input, *model.graph.output):
+        axes = [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        assert axes == ["batch", 4 if value.name == "rgbd" else 1, "height", "width"]
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
     # What onnxruntime 1.14 to 1.17 read; 1.17.3 has run such a file.
@@ -142,7 +152,7 @@ def test_the_saved_program_runs_in_a_process_without_this_project(exported, tmp_
         "import sys, numpy as np, torch\n"
         "program = torch.export.load(sys.argv[1])\n"
         "depth = program.module()(torch.from_numpy(np.load('rgbd.npy')))\n"
-        "np.save('depth.npy', depth.detach().numpy())\n"
+        "np.save('depth.npy', depth[0].detach().numpy())\n"
         "assert not {'cspn', 'models', 'engine'} & sys.modules.keys()\n"
         "operators = {str(n.target) for n in program.graph.nodes if n.op == 'call_function'}\n"
         "assert not [name for name in operators if 'cspn' in name], operators\n"
@@ -176,7 +186,7 @@ def test_every_unpooling_exports_as_the_fused_one_and_the_model_keeps_its_own():
 
 
 def test_the_described_encoding_is_the_one_of_the_loader():
-    from dataloaders.transforms import IMAGENET_MEAN, IMAGENET_STD, encode_rgb
+    from dataloaders.transforms import IMAGENET_MEAN, IMAGENET_STD
     from tools.export import CONSTANTS, ENCODINGS
 
     rgb = np.arange(256, dtype=np.uint8).repeat(3).reshape(256, 1, 3).transpose(2, 0, 1)
@@ -228,11 +238,135 @@ def test_the_portable_propagation_is_the_reference(channels, anchors, kernel_siz
             torch.testing.assert_close(*results)
 
 
-def test_a_network_that_reads_filled_depth_exports(tmp_path):
+def test_a_network_that_reads_filled_depth_exports_with_its_error(tmp_path):
     model = network(depth_input="filled", confidence=True, cspn_steps=1)
     torch.nn.init.normal_(model.decoder.heads.weight.data[:, 0], std=0.01)
-    program = export_program(model)
-    assert_same_depth(model, program.module(), SHAPES[1:3])
+    program = export_program(model, with_error=True)
+    runs = [program.module()]
     if HAS_ONNX:
         save_onnx(program, tmp_path / "model.onnx", {})
-        assert_same_depth(model, onnx_runner(tmp_path / "model.onnx"), SHAPES[1:4])
+        session = onnx_session(tmp_path / "model.onnx")
+        runs.append(lambda rgbd: session.run(["depth", "error"], {"rgbd": rgbd.numpy()}))
+    for shape in SHAPES[1:4]:
+        rgbd = inputs(*shape)
+        # Nothing measured, and one pixel: constants far below a measurement's weight count there.
+        bare = rgbd * torch.tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
+        single = bare.clone()
+        single[:, 3, 0, 0] = 2
+        batch = torch.cat([rgbd, bare, single])
+        with torch.no_grad():
+            expected = model(batch, with_error=True)
+        for run in runs:
+            for got, wanted in zip(run(batch), expected, strict=True):
+                torch.testing.assert_close(torch.as_tensor(got), wanted, rtol=1e-4, atol=1e-4)
+
+
+def cpp_root(folder: Path) -> Path:
+    """Return a folder of ONNX Runtime's headers and library: ONNXRUNTIME_ROOT, or Debian's headers
+    beside the library of pip's onnxruntime. Skip where something to build with is missing."""
+    places = {
+        "cmake": [shutil.which("cmake")],
+        "a C++ compiler": [shutil.which("c++")],
+        "libopencv-imgcodecs-dev": ["/usr/include/opencv4/opencv2/imgcodecs.hpp"],
+        "libonnxruntime-dev": [
+            f"{prefix}/include/onnxruntime/onnxruntime_cxx_api.h"
+            for prefix in (sys.prefix, "/usr", "/usr/local")
+        ],
+    }
+    if given := os.environ.get("ONNXRUNTIME_ROOT"):
+        del places["libonnxruntime-dev"]
+    found = {
+        name: next((path for path in paths if path and Path(path).exists()), None)
+        for name, paths in places.items()
+    }
+    if missing := [name for name, path in found.items() if path is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    if given:
+        return Path(given)
+    import onnxruntime
+
+    library = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
+    (folder / "lib").mkdir(parents=True)
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (folder / "lib" / name).symlink_to(library)
+    (folder / "include").symlink_to(Path(found["libonnxruntime-dev"]).parent)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cpp_example(tmp_path_factory):
+    """The program of examples/cpp."""
+    folder = tmp_path_factory.mktemp("cpp")
+    root = cpp_root(folder / "onnxruntime")
+    source = Path(__file__).resolve().parent.parent / "examples" / "cpp"
+    for command in (
+        ["cmake", "-S", source, "-B", folder, f"-DONNXRUNTIME_ROOT={root}"],
+        ["cmake", "--build", folder],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning" not in done.stdout + done.stderr
+    return folder / "depth_completion"
+
+
+@needs_onnx
+@pytest.mark.parametrize("encoding", ["normalized", "released"])
+@pytest.mark.parametrize("size", [(61, 95), (120, 160)])
+def test_the_cpp_example_gives_pytorchs_depth(cpp_example, exported, tmp_path, encoding, size):
+    import onnx
+
+    folder, _, model = exported
+    network_file = folder / "new" / "model.onnx"
+    if encoding == "released":  # the same weights, read with the other encoding
+        changed = onnx.load(network_file)
+        entry = next(e for e in changed.metadata_props if e.key == "rgb_encoding")
+        entry.value = "released: as the loader's"
+        network_file = tmp_path / "released.onnx"
+        onnx.save(changed, network_file)
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    stored = np.where(rng.random(size) < 0.05, rng.integers(1000, 5000, size), 0)
+    iio.imwrite(tmp_path / "rgb.png", rgb)
+    iio.imwrite(tmp_path / "sparse.png", stored.astype(np.uint16))
+    names = [tmp_path / f"{name}.png" for name in ("rgb", "sparse", "depth", "error")]
+    command = [cpp_example, network_file, *names[:3], "1000", names[3]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{size[1]}x{size[0]} pixels in" in done.stdout
+
+    rgbd = torch.empty(1, 4, *size)
+    rgbd[0, :3] = torch.from_numpy(encode_rgb(rgb.transpose(2, 0, 1), encoding))
+    rgbd[0, 3] = torch.from_numpy(stored.astype(np.float32) / 1000)
+    with torch.no_grad():
+        expected = model(rgbd, with_error=True)
+    for name, metres in zip(names[2:], expected, strict=True):
+        written = iio.imread(name)
+        assert written.dtype == np.uint16 and written.any()
+        wanted = np.clip(1000 * metres[0, 0].numpy(), 0, 65535)
+        np.testing.assert_allclose(written, wanted, rtol=1e-4, atol=0.6)
+
+
+@needs_onnx
+def test_the_cpp_example_says_in_a_sentence_what_does_not_fit(cpp_example, exported, tmp_path):
+    model = exported[0] / "new" / "model.onnx"
+    images = {
+        "rgb.png": np.zeros((40, 50, 3), np.uint8),
+        "sparse.png": np.zeros((40, 50), np.uint16),
+        "bytes.png": np.zeros((40, 50), np.uint8),
+        "turned.png": np.zeros((50, 40), np.uint16),
+    }
+    for name, pixels in images.items():
+        iio.imwrite(tmp_path / name, pixels)
+    cases = {
+        (model, "rgb.png", "sparse.png"): "usage: depth_completion MODEL RGB SPARSE DEPTH",
+        (model, "none.png", "sparse.png", "a.png"): "none.png is not an image that can be read",
+        (model, "rgb.png", "bytes.png", "a.png"): "bytes.png must be 16 bits, one channel",
+        (model, "rgb.png", "turned.png", "a.png"): "must be of one size from 32x32 up",
+        (model, "rgb.png", "sparse.png", "a.png", "mm"): "SCALE must be above 0, got mm",
+        (model, "rgb.png", "sparse.png", "no/a.png"): "no/a.png cannot be written",
+        ("no.onnx", "rgb.png", "sparse.png", "a.png"): "no.onnx",
+    }
+    for arguments, sentence in cases.items():
+        command = [cpp_example, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and sentence in done.stderr, done.stderr

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from engine.errors import OptionError, RunError
 from engine.files import whole_file
 from engine.flags import add_flags, command_parser, given_flags
 from models.export import (
+    ERROR,
     INPUT,
     ONNX_FORMAT,
     OUTPUT,
@@ -56,7 +58,10 @@ class NetworkFlags(config.ModelConfig, config.PropagationConfig):
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = command_parser("tools.export", __doc__)
-    add, out_help = parser.add_argument, "files to write; the ending, .onnx or .pt2, is their kind"
+    add, out_help = (
+        parser.add_argument,
+        f"files to write, of a kind that their ending says: .onnx ({ONNX_FORMAT}) or .pt2",
+    )
     add("--resume", metavar="CHECKPOINT", help="file or run folder (default pretrained/)")
     add("--out", nargs="+", required=True, metavar="FILE", help=out_help)
     add_flags(parser, NetworkFlags)
@@ -72,11 +77,13 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{checkpoint.path}: {metadata['network']}; {metadata['propagation']}")
     print(f"input {INPUT}: {metadata[INPUT]}")
 
-    rgbd = example(*DATA_SETS[settings.data_set].crop_size)
+    rgbd = example(*DATA_SETS[settings.data_set].crop_size).repeat(3, 1, 1, 1)
+    rgbd[1, 3], rgbd[2, 3] = 0, 0  # the case of no measurement, and of one
+    rgbd[2, 3, 0, 0] = 2
     with torch.no_grad():
-        expected = model(rgbd)
+        expected = torch.cat([m for m in model(rgbd, with_error=True) if m is not None], dim=1)
     try:
-        program = export_program(model)
+        program = export_program(model, with_error=model.estimates_error)
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as part:
@@ -99,12 +106,15 @@ def describe(model: DepthCompletionNet, checkpoint: Checkpoint) -> dict[str, str
             f"cspn, {cspn.steps} steps, {cspn.kernel_size}x{cspn.kernel_size}, "
             f"norm_type {cspn.norm_type}, anchor {cspn.anchor}"
         )
+    outputs = {OUTPUT: "(batch, 1, height, width) float32, metres"}
+    if model.estimates_error:
+        outputs[ERROR] = "(batch, 1, height, width) float32, expected absolute error in metres"
     return {
         INPUT: (
             f"(batch, 4, height, width) float32, height and width at least {MIN_SIZE}: encoded "
             "red, green and blue, then sparse depth in metres, 0 = no measurement"
         ),
-        OUTPUT: "(batch, 1, height, width) float32, metres",
+        **outputs,
         "rgb_encoding": f"{encoding}: {ENCODINGS[encoding]} {CONSTANTS}",
         "network": f"{model.arch} UNet",
         "propagation": propagation,
@@ -125,7 +135,8 @@ def example(height: int, width: int) -> Tensor:
 
 
 def compare(path: Path, rgbd: Tensor, expected: Tensor) -> str:
-    """Run the written file and return in words how far its depth is from the network's.
+    """Run the written file and return in words how far its depth is from the network's; the same
+    of the error where there is one (B, 2, H, W).
 
     Raises:
         RunError: further than rounding explains.
@@ -145,13 +156,17 @@ def compare(path: Path, rgbd: Tensor, expected: Tensor) -> str:
 
 
 def load_export(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return a written file as a function of a CPU tensor; an ImportError without onnxruntime."""
+    """Return a written file as a function of a CPU tensor, to depth (B, 1, H, W) or depth and error
+    (B, 2, H, W); an ImportError without onnxruntime."""
     if path.suffix == ".pt2":
-        return torch.export.load(path).module()
+        network = torch.export.load(path).module()
+        return lambda rgbd: m if isinstance(m := network(rgbd), Tensor) else torch.cat(m, dim=1)
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda rgbd: torch.from_numpy(session.run([OUTPUT], {INPUT: rgbd.numpy()})[0])
+    return lambda rgbd: torch.from_numpy(
+        np.concatenate(session.run(None, {INPUT: rgbd.numpy()}), axis=1)
+    )
 
 
 if __name__ == "__main__":
