@@ -19,6 +19,8 @@ Parameters (`-p NAME:=VALUE`):
     depth_image   `depth` is an Image; one of another frame than the image's needs its
                   `depth_camera_info` (default false)
     depth_scale   units per metre of 16-bit depth images (default 1000.0)
+    reliable      receive nothing but what is sent reliably: large images no longer get lost on the
+                  way, but drivers that send "best effort" are not received (default false)
     extrinsics    file with the pose depth sensor to camera, in place of /tf_static (default none)
 
 An image whose topic's name has "rect" in it is taken as rectified. A slow network skips images; it
@@ -194,6 +196,7 @@ PARAMETERS = {
     "compressed": False,
     "depth_image": False,
     "depth_scale": 1000.0,
+    "reliable": False,
     "extrinsics": "",
 }
 
@@ -245,16 +248,17 @@ def main(argv: list[str] | None = None) -> None:
 
         node.create_subscription(kind, topic, on_message, qos)
 
-    # The newest message alone, from senders of either reliability.
-    newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    subscribe(CameraInfo, "camera_info", completion.on_camera_info, newest)
+    # The newest message alone; what reads BEST_EFFORT reads senders of either reliability.
+    any_sender = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    newest = QoSProfile(depth=1) if given["reliable"] else any_sender
+    subscribe(CameraInfo, "camera_info", completion.on_camera_info, any_sender)
     if completion.extrinsics is None:
         from tf2_msgs.msg import TFMessage
 
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         subscribe(TFMessage, "/tf_static", completion.on_transforms, latched)
     if given["depth_image"]:
-        subscribe(CameraInfo, "depth_camera_info", completion.on_depth_camera_info, newest)
+        subscribe(CameraInfo, "depth_camera_info", completion.on_depth_camera_info, any_sender)
     depth_kind = Image if given["depth_image"] else PointCloud2
     subscribe(depth_kind, "depth", completion.on_depth, newest)
     image_kind = CompressedImage if given["compressed"] else Image
