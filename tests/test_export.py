@@ -119,6 +119,18 @@ def test_int8_gives_nearly_the_networks_depth_from_a_smaller_file(exported, tmp_
 
 
 @needs_onnx
+def test_the_command_calibrates_int8_on_a_data_root_and_writes_onnx_alone(
+    exported, tiny_root, tmp_path, capsys
+):
+    run, out = str(exported[0] / "run"), tmp_path / "int8.onnx"
+    main(["--resume", run, "--out", str(out), "--int8", str(tiny_root)])
+    assert "27 convolutions in INT8; on the mean 0." in capsys.readouterr().out
+    assert onnx_runner(out)(inputs(1, 61, 95)).shape == (1, 1, 61, 95)
+    with pytest.raises(OptionError, match=r"must end in \.onnx, the kind that --int8 writes"):
+        main(["--resume", run, "--out", str(tmp_path / "model.pt2"), "--int8", str(tiny_root)])
+
+
+@needs_onnx
 def test_the_onnx_file_has_named_axes_standard_operators_and_says_what_it_takes(exported):
     import onnx
 

@@ -5,7 +5,7 @@ name; a file that disagrees is an error.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from engine.checkpoint import (
     shipped_network,
 )
 from engine.cli import run_script
+from engine.data import build_dataset
 from engine.errors import OptionError, RunError
 from engine.files import whole_file
 from engine.flags import add_flags, command_parser, given_flags
@@ -35,10 +36,12 @@ from models.export import (
     save_onnx,
     save_program,
 )
+from models.int8 import save_int8
 from models.network import MIN_SIZE, DepthCompletionNet
 
 # Largest difference to the network's own output that passes, as a fraction of its largest depth.
 TOLERANCE = 1e-4
+CALIBRATION = 32  # frames, evenly spread
 WRITERS = {".onnx": save_onnx, ".pt2": save_program}
 ENCODINGS = {
     "released": "trunc((rgb / 255 - mean) / std * 255) mod 256 / 255",
@@ -64,18 +67,27 @@ def main(argv: list[str] | None = None) -> None:
     )
     add("--resume", metavar="CHECKPOINT", help="file or run folder (default pretrained/)")
     add("--out", nargs="+", required=True, metavar="FILE", help=out_help)
+    add(
+        "--int8",
+        metavar="DATA_ROOT",
+        help=f"write .onnx files with convolutions in INT8, calibrated on {CALIBRATION} training "
+        "frames of this data root; their depth is compared in the mean and need not agree",
+    )
     add_flags(parser, NetworkFlags)
     given = given_flags(parser, argv)
     paths = [Path(name) for name in given["out"]]
     for path in paths:
         if path.suffix not in WRITERS:
             raise OptionError(f"--out {path} must end in {' or '.join(WRITERS)}")
+        if given.get("int8") and path.suffix != ".onnx":
+            raise OptionError(f"--out {path} must end in .onnx, the kind that --int8 writes")
     checkpoint = load_checkpoint(find_checkpoint(Path(given.get("resume") or shipped_network())))
     settings = config.NetworkConfig.of(config.evaluation_settings(checkpoint.args), given)
     model = load_network(checkpoint, settings, torch.device("cpu")).eval()
     metadata = describe(model, checkpoint)
     print(f"{checkpoint.path}: {metadata['network']}; {metadata['propagation']}")
     print(f"input {INPUT}: {metadata[INPUT]}")
+    frames = calibration_frames(settings, given["int8"]) if given.get("int8") else []
 
     rgbd = example(*DATA_SETS[settings.data_set].crop_size).repeat(3, 1, 1, 1)
     rgbd[1, 3], rgbd[2, 3] = 0, 0  # the case of no measurement, and of one
@@ -89,6 +101,11 @@ def main(argv: list[str] | None = None) -> None:
             with whole_file(path) as part:
                 WRITERS[path.suffix](program, part, metadata)
                 compared = compare(part, rgbd, expected)
+                if frames:
+                    count = save_int8(part, part, frames)
+                    compared = (
+                        f"{count} convolutions in INT8; {mean_difference(part, model, frames)}"
+                    )
             form = ONNX_FORMAT if path.suffix == ".onnx" else "torch.export"
             megabytes = path.stat().st_size / 1e6
             print(f"wrote {path}, {form}, {megabytes:.1f} MB; {compared}")
@@ -123,6 +140,25 @@ def describe(model: DepthCompletionNet, checkpoint: Checkpoint) -> dict[str, str
         "n_sample": str(checkpoint.args.get("n_sample", "unknown")),
         "torch": torch.__version__,
     }
+
+
+def calibration_frames(settings: config.NetworkConfig, data_root: str) -> list[Tensor]:
+    """Return training inputs (1, 4, H, W) of a data root, by the checkpoint's settings."""
+    dataset = build_dataset(replace(settings, data_root=data_root), "train", seed=0, augment=False)
+    count = min(CALIBRATION, len(dataset))
+    indices = [i * len(dataset) // count for i in range(count)]
+    return [dataset[index]["rgbd"][None] for index in indices]
+
+
+def mean_difference(path: Path, model: DepthCompletionNet, frames: list[Tensor]) -> str:
+    """Run an INT8 file and the network on frames; return in words how far apart they are."""
+    try:
+        run = load_export(path)
+    except ImportError:
+        return "not run: onnxruntime is not installed"
+    with torch.no_grad():
+        differences = [(run(frame)[:, :1] - model(frame)).abs().mean().item() for frame in frames]
+    return f"on the mean {np.mean(differences):.2g} m from PyTorch's depth"
 
 
 def example(height: int, width: int) -> Tensor:
