@@ -88,14 +88,7 @@ def train(start: Start, device: torch.device, folder: RunFolder, request: StopRe
     pretrained = config.pretrain and start.checkpoint is None
     model = build_model(**config.model_options(), pretrained=pretrained).to(device)
     prepare(model, channels_last=config.channels_last, compile_model=config.compile)
-    optimizer = build_optimizer(
-        model,
-        name=config.optimizer,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
-    )
+    optimizer = build_optimizer(model, **config.optimizer_options())
     total_steps = min(config.num_epoch * len(train_loader), config.max_steps or math.inf)
     schedule = build_schedule(config.lr_schedule, optimizer, config.num_epoch, total_steps)
     scaler = gradient_scaler(config.amp, device)

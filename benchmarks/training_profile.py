@@ -65,14 +65,7 @@ def step_shares(config: TrainConfig, steps: int) -> dict[str, dict[str, float]]:
     train_set, eval_set = build_training_sets(config)
     loader = make_loader(train_set, config.batch_size_train, shuffle=True, seed=config.seed)
     model = build_model(**config.model_options()).train()
-    optimizer = build_optimizer(
-        model,
-        name=config.optimizer,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
-    )
+    optimizer = build_optimizer(model, **config.optimizer_options())
     schedule = build_schedule(config.lr_schedule, optimizer, config.num_epoch, 1000)
     frames = {"train": frames_record(train_set), "val": frames_record(eval_set)}
     run = Training(model, optimizer, schedule, gradient_scaler(config.amp, CPU), CPU, frames)

@@ -222,6 +222,11 @@ class OptimisationConfig(Settings):
     )
     pretrain: bool = fixed(False, "start from ImageNet weights", short=("-p",), published="yes")
 
+    def optimizer_options(self) -> dict:
+        """Return the keyword arguments of `engine.schedule.build_optimizer`."""
+        names = ("lr", "momentum", "weight_decay", "nesterov")
+        return {"name": self.optimizer} | {name: getattr(self, name) for name in names}
+
 
 @dataclass
 class SpeedConfig(Settings):
