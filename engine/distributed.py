@@ -5,7 +5,6 @@
 Every process holds the whole network and a part of each batch. The functions here do nothing, or
 return what they are given, where there is one process, so that the script reads the same.
 
-Also here: batch normalisation whose statistics are those of the whole batch, over all processes.
 The processes may be on several machines: docs/cluster.md says what was tried.
 """
 
@@ -13,8 +12,6 @@ import contextlib
 import os
 import socket
 import struct
-import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -25,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.errors import OptionError, RunError, is_communication_error, message_of
+from engine.heartbeat import Heartbeat
+from engine.sync_batchnorm import convert_sync_batchnorm
 
 # What torchrun sets for every process.
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")
 # How long a process waits for the others before it fails.
 TIMEOUT_MINUTES = 30.0
-BEAT = 1.0  # seconds between a process's heartbeats
-SILENCE = 5 * BEAT  # without one, after which a process counts as lost
 
 T = TypeVar("T")
 
@@ -48,7 +45,7 @@ def joined(device: torch.device, minutes: float = TIMEOUT_MINUTES) -> Iterator[t
         RunError: the others cannot be reached any more; it names those that are lost.
     """
     device = start(device, minutes)
-    heartbeat = _Heartbeat() if world_size() > 1 else None
+    heartbeat = Heartbeat(rank(), world_size()) if world_size() > 1 else None
     try:
         yield device
     except RuntimeError as error:
@@ -115,66 +112,6 @@ def _interface_to(host: str) -> str | None:
     except (ImportError, OSError):
         pass
     return None
-
-
-class _Heartbeat:
-    """Which processes of the run are still there.
-
-    A thread of each process counts in a store on the machine of process 0, and looks at the counts
-    of the others: one that stands still is that of a process that ended, is stopped or cannot be
-    reached. Clocks of different machines are not compared. With a slow process nothing happens.
-
-    Attributes:
-        over: set it to end the thread.
-    """
-
-    def __init__(self):
-        self.over = threading.Event()
-        self.store: dist.TCPStore | None = None
-        self.count, self.reached = 0, time.monotonic()
-        self.seen = [(b"", self.reached)] * world_size()  # by rank: last count and when it was new
-        self._tell()
-        threading.Thread(target=self._beat, daemon=True).start()
-
-    def _tell(self) -> None:
-        """Put this process's next count into the store, where that can be reached."""
-        with contextlib.suppress(RuntimeError):
-            port = int(os.environ["MASTER_PORT"])
-            self.store = self.store or dist.TCPStore(
-                _master(), port, timeout=timedelta(seconds=3 * BEAT)
-            )
-            self.count += 1
-            self.store.set(f"heartbeat {rank()}", f"{self.count} {socket.gethostname()}")
-            self.reached = time.monotonic()
-
-    def _beat(self) -> None:
-        keys = [f"heartbeat {rank}" for rank in range(world_size())]
-        while not self.over.wait(BEAT):
-            self._tell()
-            with contextlib.suppress(RuntimeError, AttributeError):  # not reached, or never yet
-                for i, value in enumerate(self.store.multi_get(keys)):
-                    if value != self.seen[i][0]:
-                        self.seen[i] = value, time.monotonic()
-
-    def lost(self) -> str:
-        """Wait until the silence of a process would be noticed; return who is lost, as the
-        beginning of a sentence."""
-        time.sleep(SILENCE + BEAT)
-        now = time.monotonic()
-        if now - self.reached > SILENCE:
-            return f"process 0 on {_master()} ended, is stopped or cannot be reached"
-        lost = [
-            f"process {i} on {value.decode().partition(' ')[2] or 'a machine unknown'}"
-            for i, (value, changed) in enumerate(self.seen)
-            if now - changed > SILENCE
-        ]
-        if lost:
-            return f"{' and '.join(lost)} ended, is stopped or cannot be reached"
-        return "another process of this run failed, or did not come this far in --dist_timeout"
-
-
-def _master() -> str:
-    return os.environ["MASTER_ADDR"]
 
 
 def _local_rank() -> int:
@@ -291,59 +228,3 @@ def barrier() -> None:
     """Wait until every process calls this."""
     if dist.is_initialized():
         dist.barrier()
-
-
-def convert_sync_batchnorm(model: nn.Module, device: torch.device) -> None:
-    """Turn every `BatchNorm2d` of `model` into one that is synchronised, in place; names of
-    parameters and buffers, and the parameters themselves, stay."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if type(child) is not nn.BatchNorm2d:
-                continue
-            if device.type == "cuda":
-                setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
-            else:
-                child.__class__ = CPUSyncBatchNorm2d
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes. Each of them uses it, so that the gradient of one's
-    part is the sum of all their gradients."""
-
-    @staticmethod
-    def forward(ctx, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        total = grad.clone()
-        dist.all_reduce(total)
-        return total
-
-
-class CPUSyncBatchNorm2d(nn.BatchNorm2d):
-    """What `torch.nn.SyncBatchNorm` does, which runs on GPUs only, by sums over processes.
-
-    Input and output (B, C, H, W), B this process's part of the batch.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Normalise `features` (B, C, H, W), in training by the statistics of all processes."""
-        if not self.training:
-            return super().forward(features)
-        # In float64: a variance as the difference of two means loses digits.
-        values = features.double()
-        count = values.numel() // values.shape[1] * dist.get_world_size()
-        sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])  # (2, C)
-        mean, square = (_SumOverProcesses.apply(sums) / count).unbind()
-        variance = square - mean.square()
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            unbiased = variance * count / (count - 1)
-            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return (values * scale[:, None, None] + shift[:, None, None]).to(features.dtype)

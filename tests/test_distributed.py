@@ -17,8 +17,8 @@ from dataloaders import DATA_SETS, DataError, make_loader
 from dataloaders.loader import EpochSampler
 from engine import distributed
 from engine.checkpoint import save_checkpoint
-from engine.distributed import CPUSyncBatchNorm2d, convert_sync_batchnorm
 from engine.errors import OptionError
+from engine.sync_batchnorm import CPUSyncBatchNorm2d, convert_sync_batchnorm
 from engine.training import seed_everything
 from models import build_model
 from tests.conftest import write_frames
