@@ -60,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Predict with the flags of the command line."""
     given = given_flags(build_parser(), argv)
     args = PredictConfig.of(given)
     args.check_given(given)

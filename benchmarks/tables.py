@@ -33,8 +33,14 @@ TABLES = {
     ),
     "realtime": (
         "One image of 228x304 after another "
-        "(`python -m benchmarks.realtime --set rooms=data/sample_rooms`)",
-        ("arch", "form", "ms", "images_per_s", "peak_share", "RMSE_rooms", "relative_rooms"),
+        "(`python -m benchmarks.realtime --set nyu=data/nyudepth_hdf5 --set "
+        "rooms=data/sample_rooms --resume pretrained/cspn_resnet18_any --resume "
+        "output/nyu_labeled/CSPN_8sum_filled_input_seed0 --resume "
+        "output/nyu_labeled/CSPN_8sum_filled_input_compact_seed0`)",
+        (
+            *("network", "arch", "form", "ms", "images_per_s", "peak_share"),
+            *("RMSE_nyu", "relative_nyu", "RMSE_rooms"),
+        ),
     ),
     "export": (
         "Exported networks on a CPU (`python -m benchmarks.export`)",
@@ -104,14 +110,15 @@ SETS = {
 # Columns of the CSV files whose heading is not their name with spaces.
 HEADINGS = {
     "what": "",
-    "arch": "network",
+    "arch": "encoder",
     "file_MB": "file, MB",
     "numba_cache": "numba's cache",
     "peak_MB": "MB",
     "images_per_s": "images/s",
     "peak_share": "of the peak",
-    "RMSE_rooms": "RMSE on rooms, m",
-    "relative_rooms": "to float32",
+    "RMSE_nyu": "RMSE on NYU, m",
+    "RMSE_rooms": "on rooms, m",
+    "relative_nyu": "to float32",
     "plain_ms": "plain, ms",
     "relative": "largest difference / largest depth",
     "kept_for_backward_MB": "kept for backward, MB",

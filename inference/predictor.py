@@ -116,7 +116,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         thin: bool = True,
         amp: str = "off",
     ) -> "Predictor":
-        """A predictor with the weights and settings of a checkpoint, ours or a published one.
+        """Return a predictor with the weights and settings of a checkpoint, also a published one.
 
         Args:
             path: checkpoint file or run folder.

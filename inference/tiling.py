@@ -23,7 +23,7 @@ Window = tuple[slice, slice]
 def plan_tiles(
     size: tuple[int, int], max_pixels: int = MAX_TILE_PIXELS, overlap: int = OVERLAP
 ) -> list[Window]:
-    """Windows (rows, columns) that cover an image, each of at most `max_pixels`.
+    """Return windows (rows, columns) that cover an image, each of at most `max_pixels`.
 
     Args:
         size: (H, W). max_pixels: of one tile; an image up to it is one tile.

@@ -36,6 +36,7 @@ class Conv2d(nn.Conv2d):
     """PyTorch's layer with a packed weight."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W), with the packed weight where it serves."""
         geometry = self.padding, self.stride, self.dilation, self.groups
         pack = torch.ops.mkldnn._reorder_convolution_weight
         weight = packed_weight(self, x, lambda weight, size: pack(weight, *geometry, size))

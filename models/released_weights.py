@@ -53,7 +53,7 @@ def is_released_state_dict(state: Mapping[str, Tensor]) -> bool:
 
 
 def dead_released_keys(state: Mapping[str, Tensor]) -> list[str]:
-    """The released keys that nothing reads and that the conversion drops."""
+    """Return the released keys that nothing reads and that the conversion drops."""
     return [key for key in state if _DEAD.match(key.removeprefix("module."))]
 
 
@@ -103,7 +103,7 @@ def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def export_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The way back: a state dict of the network with a 3x3 CSPN under the release's live names.
+    """Return a state dict of the network with a 3x3 CSPN under the release's live names.
 
     Raises:
         ValueError: the network has no released form (no 3x3 CSPN, filled input, expected error, or

@@ -54,7 +54,7 @@ class UnpoolConv(nn.Module):
         return F.conv2d(_crop(unpooled, height, width), weight, padding=padding)
 
     def conv_transpose(self, x: Tensor) -> Tensor:
-        """The fused form before the crop, (B, I, h, w) -> (B, O, 2h, 2w)."""
+        """Return the fused form before the crop, (B, I, h, w) -> (B, O, 2h, 2w)."""
         return double_by_transposed_convolution(self, x)
 
     def extra_repr(self) -> str:

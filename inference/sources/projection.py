@@ -71,6 +71,7 @@ class Camera:
 
     @property
     def is_pinhole(self) -> bool:
+        """Whether the lens does not distort."""
         return not any(self.distortion)
 
     def pinhole(self) -> "Camera":
@@ -97,10 +98,12 @@ class Camera:
 
     @property
     def fx(self) -> float:
+        """Focal length in pixels, as of `Intrinsics`."""
         return self.intrinsics.fx
 
     @property
     def fy(self) -> float:
+        """Focal length in pixels, as of `Intrinsics`."""
         return self.intrinsics.fy
 
     def rays(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
