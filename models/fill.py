@@ -17,6 +17,7 @@ depths: measurements in feet give the same result in feet.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,17 +61,19 @@ def fill_depth(sparse_depth: Tensor) -> Filled:
     scale = torch.where(density > 0, sparse_depth.mean((1, 2, 3), keepdim=True) / density, 1.0)
     # The window as wide as the mean distance of neighbouring measurements, sqrt(1 / density).
     spacing = -0.5 * torch.log2(density.clamp(min=TINY))
+    windows = _windows_of_width(spacing, measured)
 
-    depth = _smooth(_spread(sparse_depth, measured)[0], spacing)
+    depth = _smooth(_spread(sparse_depth, measured)[0], windows)
     residual = (sparse_depth - depth).abs() * measured
-    usual = _smooth(_spread(residual, measured)[0], spacing + 1)
+    wider = _windows_of_width(spacing + 1, measured)
+    usual = _smooth(_spread(residual, measured)[0], wider)
     excess = residual / (USUAL_RESIDUALS * usual + USUAL_SHARE * depth).clamp(min=TINY)
     weight = measured / (1 + excess.square()).square()
 
     spread, nearness = _spread(sparse_depth, weight)
-    smooth = depth = _smooth(spread, spacing)
+    smooth = depth = _smooth(spread, windows)
     for _ in range(CORRECTIONS):
-        depth = depth + _smooth(_spread((sparse_depth - depth) * measured, weight)[0], spacing)
+        depth = depth + _smooth(_spread((sparse_depth - depth) * measured, weight)[0], windows)
     # A measurement 2^l pixels away counts NEARNESS^-l, over the 4^l pixels of a window.
     per_level, farthest = math.log2(4 * NEARNESS), LEVELS + 1
     closeness = torch.log2(1 + nearness * 2 ** (per_level * farthest)) / per_level
@@ -81,7 +84,7 @@ def fill_depth(sparse_depth: Tensor) -> Filled:
 def _spread(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Give every pixel the mean of `values` (B, 1, H, W), the near ones first; also returns the
     sum of their weights there."""
-    levels = [values.new_full((1, 1, 1, 1), NEARNESS**-level) for level in range(LEVELS + 1)]
+    levels = [NEARNESS**-level for level in range(LEVELS + 1)]
     weighted = torch.cat((values * weight, weight), dim=1)
     # Beyond the widest window, all measurements alike.
     everywhere = NEARNESS ** -(LEVELS + 1) * weighted.mean((2, 3), keepdim=True)
@@ -89,17 +92,22 @@ def _spread(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return weighted / weights.clamp(min=TINY), weights
 
 
-def _smooth(values: Tensor, log_width: Tensor) -> Tensor:
-    """Mean of (B, 1, H, W) over windows of 2^log_width (B, 1, 1, 1) pixels."""
+def _windows_of_width(log_width: Tensor, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return what `_smooth` takes for windows of 2^log_width (B, 1, 1, 1) pixels: the weight of
+    each level, and what they count at each pixel of `image` (B, 1, H, W), less at its border."""
     log_width = LEVELS - torch.relu(LEVELS - torch.relu(log_width))  # within 0 .. LEVELS
-    levels = [torch.relu(1 - (log_width - level).abs()) for level in range(LEVELS + 1)]
-    weighted, weights = _sum_windows(
-        torch.cat((values, torch.ones_like(values)), dim=1), levels
-    ).split(1, dim=1)
-    return weighted / weights
+    level = torch.arange(LEVELS + 1, dtype=image.dtype, device=image.device)[None, :, None, None]
+    levels = torch.relu(1 - (log_width - level).abs()).split(1, dim=1)
+    return levels, _sum_windows(torch.ones_like(image), levels)
 
 
-def _sum_windows(x: Tensor, level_weights: list[Tensor]) -> Tensor:
+def _smooth(values: Tensor, windows: tuple[tuple[Tensor, ...], Tensor]) -> Tensor:
+    """Return the mean of (B, 1, H, W) over the windows of `_windows_of_width`."""
+    levels, counts = windows
+    return _sum_windows(values, levels) / counts
+
+
+def _sum_windows(x: Tensor, level_weights: Sequence[Tensor | float]) -> Tensor:
     """sum_l level_weights[l] window_l(x), (B, C, H, W) -> the same shape."""
     pyramid = [x]
     for _ in level_weights[1:]:

@@ -8,8 +8,8 @@ So a layer in evaluation mode keeps its weight packed from its first call withou
 the precision and the image size of that call; other sizes work and may be slower. The packed
 weights take as much memory as the weights, half of it in bfloat16, until `release_packed` or until
 the layer goes. They belong to no state dict, copy or pickle, and are made anew when the weight has
-changed: is another tensor, moved, or was written to. (PyTorch counts writes, but not those through
-`.data`, which are seen if they change the sum of the first input channel.)
+changed: is another tensor, moved, or was written to. (PyTorch counts writes, but neither a fused
+optimiser's nor those through `.data`, which are seen in `PROBES` numbers spread over the weight.)
 
 Everything runs as in PyTorch where gradients are recorded, in training, on another device, in
 another dtype than float32, and inside of `torch.compile`, `torch.export` and other tracing.
@@ -22,10 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+PROBES = 64
+
 
 class _Packed(NamedTuple):
     weight: weakref.ref  # of the parameter
-    state: tuple  # of the parameter when it was packed
+    state: tuple[int, int]  # its writes and its place in memory when it was packed
+    probe: Tensor  # some of its numbers then
     by_dtype: dict[torch.dtype, Tensor]
 
 
@@ -71,10 +74,18 @@ def packed_weight(
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     if layer.training or not _can_pack(weight, x, dtype):
         return None
-    state = weight._version, weight.data_ptr(), weight.detach()[:, :1].sum().item()
+    # One less than a divisor of most shapes, so that channels and kernel positions take turns.
+    step = max(weight.numel() // PROBES - 1, 1)
+    probe = weight.detach().as_strided((min(weight.numel(), PROBES),), (step,))
+    state = weight._version, weight.data_ptr()
     found = _packed.get(layer)
-    if found is None or found.weight() is not weight or found.state != state:
-        found = _packed[layer] = _Packed(weakref.ref(weight), state, {})
+    if (
+        found is None
+        or found.weight() is not weight
+        or found.state != state
+        or not torch.equal(found.probe, probe)
+    ):
+        found = _packed[layer] = _Packed(weakref.ref(weight), state, probe.clone(), {})
     if dtype not in found.by_dtype:
         # Of several threads that come here at once each packs, and the last one's stays.
         found.by_dtype[dtype] = pack(weight.detach().to(dtype), x.shape)
@@ -95,6 +106,7 @@ def _can_pack(weight: Tensor | None, x: Tensor, dtype: torch.dtype) -> bool:
         and type(x) is Tensor
         and (weight.dtype, weight.device.type, x.device.type) == (torch.float32, "cpu", "cpu")
         and not weight.is_inference()  # whose writes are not counted
+        and (weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last))
         and x.dtype in (torch.float32, dtype)
         and x.dim() == 4
         and x.numel() > 0
