@@ -221,6 +221,7 @@ def _markdown(table: pd.DataFrame, index: str) -> str:
 # Page -> what stands between its markers.
 PAGES = {
     DOCS / "benchmarks.md": tables,
+    DOCS / "data.md": lambda: tables(names=DATA_TABLES),
     DOCS / "model.md": density_tables,
     DOCS / "sensors.md": cloud_tables,
 }
