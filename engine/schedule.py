@@ -144,7 +144,7 @@ def build_optimizer(
 ) -> Optimizer:
     """Return the optimiser, in one pass over weights, gradients and what it keeps of them.
 
-    Call `complete_momentum` after loading the optimiser's state.
+    Call `complete_state` after loading the optimiser's state.
 
     Args:
         model: on its device and in its memory format; all its parameters are trained.
@@ -165,26 +165,24 @@ def build_optimizer(
         nesterov=nesterov,
         fused=True,
     )
-    complete_momentum(optimizer)
+    complete_state(optimizer)
     return optimizer
 
 
-def complete_momentum(optimizer: Optimizer) -> None:
-    """Fill in SGD's momentum of 0 for each weight that has none yet, laid out as the weight is.
+def complete_state(optimizer: Optimizer) -> None:
+    """Lay out what the optimiser keeps of each weight as the weight is, and fill in SGD's momentum
+    of 0 where there is none yet.
 
-    The fused step goes through both in the order of memory, so they must be laid out alike; and
-    where fp16 overflows in the very first step, it would leave momentum that was never written.
-    Momentum of 0 gives the first step that no momentum gives.
+    The fused step goes through all of them in the order of memory; and where fp16 overflows in the
+    very first step, it would leave momentum that was never written. Momentum of 0 gives the first
+    step that no momentum gives.
     """
-    if not isinstance(optimizer, torch.optim.SGD):
-        return
     for group in optimizer.param_groups:
         group["fused"] = True  # not in a state that was saved before it was fused
-        if not group["momentum"]:
-            continue
         for parameter in group["params"]:
             state = optimizer.state[parameter]
-            momentum = torch.zeros_like(parameter, requires_grad=False)
-            if state.get("momentum_buffer") is not None:
-                momentum.copy_(state["momentum_buffer"])
-            state["momentum_buffer"] = momentum
+            if group.get("momentum") and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+            for name, value in state.items():
+                if value is not None and value.shape == parameter.shape:
+                    state[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)

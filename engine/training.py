@@ -19,7 +19,7 @@ from engine.checkpoint import Checkpoint, load_weights
 from engine.confidence import relative_loss, scored_images
 from engine.errors import CheckpointError, RunError
 from engine.metrics import RunningMetrics, depth_loss, measured
-from engine.schedule import Schedule, complete_momentum
+from engine.schedule import Schedule, complete_state
 
 
 class EpochScores:
@@ -306,7 +306,7 @@ class Training:
                         group |= own
             if lr is not None:
                 self.schedule.set_lr(lr)
-            complete_momentum(self.optimizer)
+            complete_state(self.optimizer)
             part = "rng"
             set_random_states(state["rng"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:

@@ -6,19 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from engine.schedule import build_optimizer, complete_momentum
+from engine.schedule import OPTIMIZERS, build_optimizer, complete_state
 
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2, "nesterov": True}
 
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 3)).double()
+    return nn.Sequential(
+        nn.Conv2d(4, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 3)
+    ).double()
 
 
 def step(model, optimizer, scaler=None, poison=False):
     optimizer.zero_grad()
-    loss = model(torch.ones(2, 4, 9, 9, dtype=torch.float64).cumsum(3)).square().mean()
+    images = torch.rand(2, 4, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    loss = model(images).square().mean()
     scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
     scaler.scale(loss).backward()
     if poison:
@@ -40,6 +43,20 @@ def test_steps_are_those_of_the_plain_optimiser(momentum):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_adamw_takes_the_plain_steps_in_one_pass_and_decays_convolutions_alone():
+    ours, plain = network(), network()
+    optimizer = build_optimizer(ours, name="adamw", **SETTINGS)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    groups = [{"params": [plain[i].weight for i in (0, 2)], "weight_decay": 1e-2}]
+    groups += [{"params": [*plain[1].parameters(), plain[2].bias]}]
+    other = torch.optim.AdamW(groups, lr=0.1, weight_decay=0.0, fused=False, foreach=False)
+    for _ in range(4):
+        step(ours, optimizer)
+        step(plain, other)
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
 def test_an_overflow_in_the_first_step_leaves_no_momentum():
     model = network()
     before = copy.deepcopy(model.state_dict())
@@ -50,16 +67,17 @@ def test_an_overflow_in_the_first_step_leaves_no_momentum():
         assert not optimizer.state[parameter]["momentum_buffer"].any()
 
 
-def test_a_state_in_another_memory_format_goes_on_the_same():
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_state_in_another_memory_format_goes_on_the_same(name):
     ours, plain = network(), network()
-    optimizer = build_optimizer(ours, **SETTINGS)
+    optimizer = build_optimizer(ours, name=name, **SETTINGS)
     step(ours, optimizer)
     state = copy.deepcopy(optimizer.state_dict())
     plain.load_state_dict(ours.state_dict())
     plain.to(memory_format=torch.channels_last)
-    resumed = build_optimizer(plain, **SETTINGS)
+    resumed = build_optimizer(plain, name=name, **SETTINGS)
     resumed.load_state_dict(state)
-    complete_momentum(resumed)
+    complete_state(resumed)
     for _ in range(2):
         step(ours, optimizer)
         step(plain, resumed)
@@ -73,7 +91,7 @@ def test_a_state_from_before_the_step_was_fused_goes_on():
     step(model, old)
     optimizer = build_optimizer(model, **SETTINGS)
     optimizer.load_state_dict(old.state_dict())
-    complete_momentum(optimizer)
+    complete_state(optimizer)
     assert optimizer.param_groups[0]["fused"]
     step(model, optimizer, torch.amp.GradScaler("cpu", init_scale=2.0))
     for state in optimizer.state.values():
