@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.packing import Conv2d
-from models.unpool import UnpoolConv
+from models.packing import Conv2d, conv_bn
+from models.unpool import UnpoolConv, unpool_bn
 
 # Output channels of blocks 1..4, and the channels of the skip joined in blocks 2..4.
 DECODER_CHANNELS = {
@@ -44,14 +44,16 @@ class UpProjection(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
         """(B, I, h, w), a skip of (B, S, *size) where the block has one -> (B, C, *size)."""
-        branch, shortcut = self.bn(self.unpool_conv(x, size)).chunk(2, dim=1)  # (B, C, H, W) each
+        both = unpool_bn(self.unpool_conv, self.bn, x, size)
+        branch, shortcut = both.chunk(2, dim=1)  # (B, C, H, W) each
         if self.joins_skip:
             joined = torch.cat((branch, skip), dim=1)
             # In place, so that backward keeps the branch once: as a part of what is convolved.
             joined[:, : branch.shape[1]].relu_()
-            branch = self.skip_bn(self.skip_conv(joined))
-        branch = F.relu(branch, inplace=self.joins_skip)  # not what the shortcut shares
-        return F.relu(self.conv_bn(self.conv(branch)).add_(shortcut), inplace=True)
+            branch = conv_bn(self.skip_conv, self.skip_bn, joined, relu=True)
+        else:
+            branch = F.relu(branch)  # not in place: backward of the shortcut shares its memory
+        return conv_bn(self.conv, self.conv_bn, branch, add=shortcut, relu=True)
 
 
 class Decoder(nn.Module):
@@ -96,12 +98,14 @@ class Decoder(nn.Module):
         skips: dict[str, Tensor],
         deep_size: tuple[int, int],
         size: tuple[int, int],
+        *,
+        with_error: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Decode to `size`, `deep_size` being that of layer3's output.
 
         Returns:
             Coarse depth (B, 1, H, W) in metres, raw guidance (B, K, H, W), and what `error_head`
-            says (B, 1, H, W), None without it.
+            gives (B, 1, H, W), None without it or without `with_error`.
         """
         if self.keeps_first_columns:
             deep_size = (deep_size[0], 2 * bottleneck.shape[-1])
@@ -112,7 +116,7 @@ class Decoder(nn.Module):
         with torch.autocast(device_type=x.device.type, enabled=False):
             x = x.to(self.heads.weight.dtype)
             out = self.heads(x, size)
-            error = self.error_head(x, size) if self.error_head is not None else None
+            error = self.error_head(x, size) if with_error and self.error_head is not None else None
         # Not slices, whose gradients would each be as large as both together.
         depth, guidance = out.split((1, out.shape[1] - 1), dim=1)
         return depth, guidance, error

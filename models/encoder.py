@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.packing import Conv2d
+from models.packing import Conv2d, conv_bn
 from models.resnet import STEM_CHANNELS, residual_stages
 
 # Channels at the end of the encoder. "resnet10_half" is not published: one basic block a stage
@@ -42,6 +42,6 @@ class Encoder(nn.Module):
         skip3 = self.layer1(self.maxpool(self.relu(self.bn1(skip4))))
         skip2 = self.layer2(skip3)
         deep = self.layer3(skip2)
-        bottleneck = self.bn2(self.conv2(self.layer4(deep)))
+        bottleneck = conv_bn(self.conv2, self.bn2, self.layer4(deep))
         skips = {"skip4": skip4, "skip3": skip3, "skip2": skip2}
         return bottleneck, skips, tuple(deep.shape[-2:])

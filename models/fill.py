@@ -17,7 +17,6 @@ depths: measurements in feet give the same result in feet.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,62 +58,77 @@ def fill_depth(sparse_depth: Tensor) -> Filled:
     measured = (sparse_depth > 0).to(sparse_depth.dtype)
     density = measured.mean((1, 2, 3), keepdim=True)
     scale = torch.where(density > 0, sparse_depth.mean((1, 2, 3), keepdim=True) / density, 1.0)
-    # The window as wide as the mean distance of neighbouring measurements, sqrt(1 / density).
+    # The window as wide as the mean distance of neighbouring measurements, sqrt(1 / density), and
+    # the one twice as wide.
     spacing = -0.5 * torch.log2(density.clamp(min=TINY))
-    windows = _windows_of_width(spacing, measured)
+    levels = _levels_of_width(torch.cat((spacing, spacing + 1), dim=1))
+    counts = _sum_windows(torch.ones_like(measured).expand(-1, 2, -1, -1), levels)
+    (levels, wide_levels), (count, wide_count) = levels.split(1, dim=2), counts.split(1, dim=1)
 
-    depth = _smooth(_spread(sparse_depth, measured)[0], windows)
+    def smooth(values: Tensor) -> Tensor:
+        return _sum_windows(values, levels) / count
+
+    weighted = torch.cat((sparse_depth * measured, measured), dim=1)
+    spread, nearness = _spread(weighted).split(1, dim=1)
+    nearness = nearness.clamp(min=TINY)
+    depth = smooth(spread / nearness)
     residual = (sparse_depth - depth).abs() * measured
-    wider = _windows_of_width(spacing + 1, measured)
-    usual = _smooth(_spread(residual, measured)[0], wider)
+    usual = _sum_windows(_spread(residual) / nearness, wide_levels) / wide_count
     excess = residual / (USUAL_RESIDUALS * usual + USUAL_SHARE * depth).clamp(min=TINY)
     weight = measured / (1 + excess.square()).square()
 
-    spread, nearness = _spread(sparse_depth, weight)
-    smooth = depth = _smooth(spread, windows)
+    weighted = torch.cat((sparse_depth * weight, weight), dim=1)
+    spread, nearness = _spread(weighted).split(1, dim=1)
+    divisor = nearness.clamp(min=TINY)
+    first = depth = smooth(spread / divisor)
     for _ in range(CORRECTIONS):
-        depth = depth + _smooth(_spread((sparse_depth - depth) * measured, weight)[0], windows)
+        depth = depth + smooth(_spread((sparse_depth - depth) * weight) / divisor)
     # A measurement 2^l pixels away counts NEARNESS^-l, over the 4^l pixels of a window.
     per_level, farthest = math.log2(4 * NEARNESS), LEVELS + 1
     closeness = torch.log2(1 + nearness * 2 ** (per_level * farthest)) / per_level
     log_distance = farthest - closeness
-    return Filled(depth, weight, depth - smooth, log_distance, scale)
+    return Filled(depth, weight, depth - first, log_distance, scale)
 
 
-def _spread(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Give every pixel the mean of `values` (B, 1, H, W), the near ones first; also returns the
-    sum of their weights there."""
-    levels = [NEARNESS**-level for level in range(LEVELS + 1)]
-    weighted = torch.cat((values * weight, weight), dim=1)
+def _spread(weighted: Tensor) -> Tensor:
+    """Sum (B, C, H, W) around every pixel, the near ones first; values times weights over weights
+    is the mean."""
+    levels = NEARNESS ** -_levels_like(weighted)
     # Beyond the widest window, all measurements alike.
     everywhere = NEARNESS ** -(LEVELS + 1) * weighted.mean((2, 3), keepdim=True)
-    weighted, weights = (_sum_windows(weighted, levels) + everywhere).split(1, dim=1)
-    return weighted / weights.clamp(min=TINY), weights
+    return _sum_windows(weighted, levels) + everywhere
 
 
-def _windows_of_width(log_width: Tensor, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Return what `_smooth` takes for windows of 2^log_width (B, 1, 1, 1) pixels: the weight of
-    each level, and what they count at each pixel of `image` (B, 1, H, W), less at its border."""
+def _levels_of_width(log_width: Tensor) -> Tensor:
+    """Return the weights of the levels (LEVELS + 1, B, C, 1, 1), of which at most two are not 0,
+    for windows of 2^log_width (B, C, 1, 1) pixels."""
     log_width = LEVELS - torch.relu(LEVELS - torch.relu(log_width))  # within 0 .. LEVELS
-    level = torch.arange(LEVELS + 1, dtype=image.dtype, device=image.device)[None, :, None, None]
-    levels = torch.relu(1 - (log_width - level).abs()).split(1, dim=1)
-    return levels, _sum_windows(torch.ones_like(image), levels)
+    return torch.relu(1 - (log_width - _levels_like(log_width)).abs())
 
 
-def _smooth(values: Tensor, windows: tuple[tuple[Tensor, ...], Tensor]) -> Tensor:
-    """Return the mean of (B, 1, H, W) over the windows of `_windows_of_width`."""
-    levels, counts = windows
-    return _sum_windows(values, levels) / counts
+def _levels_like(x: Tensor) -> Tensor:
+    """Return 0 .. LEVELS as (LEVELS + 1, 1, 1, 1, 1)."""
+    return torch.arange(LEVELS + 1, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1, 1)
 
 
-def _sum_windows(x: Tensor, level_weights: Sequence[Tensor | float]) -> Tensor:
+def _sum_windows(x: Tensor, level_weights: Tensor) -> Tensor:
     """sum_l level_weights[l] window_l(x), (B, C, H, W) -> the same shape."""
+    weights = level_weights.unbind()
     pyramid = [x]
-    for _ in level_weights[1:]:
-        # A row and a column of zeros, which pooling drops where the size is even.
-        pyramid.append(F.avg_pool2d(F.pad(pyramid[-1], (0, 1, 0, 1)), 2))
-    total = level_weights[-1] * pyramid[-1]
-    for weight, level in zip(level_weights[-2::-1], pyramid[-2::-1], strict=True):
+    for _ in weights[1:]:
+        pyramid.append(_halve(pyramid[-1]))
+    total = weights[-1] * pyramid[-1]
+    for weight, level in zip(weights[-2::-1], pyramid[-2::-1], strict=True):
         total = F.interpolate(total, scale_factor=2.0, mode="bilinear", align_corners=False)
-        total = total.narrow(2, 0, level.shape[2]).narrow(3, 0, level.shape[3]) + weight * level
+        total = total.narrow(2, 0, level.shape[2]).narrow(3, 0, level.shape[3])
+        total = torch.addcmul(total, weight, level)
     return total
+
+
+def _halve(x: Tensor) -> Tensor:
+    """Mean over cells of 2x2 pixels, zeros beyond an odd edge: (B, C, H, W) -> (B, C, H/2, W/2)
+    rounded up."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        # The same in operations that export: an even edge's zeros are dropped.
+        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1)), 2)
+    return F.avg_pool2d(x, 2, ceil_mode=True, divisor_override=4)

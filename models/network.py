@@ -96,7 +96,7 @@ class DepthCompletionNet(nn.Module):
         Raises:
             ValueError: not four channels, or an image smaller than 32x32.
         """
-        coarse_depth, guidance, error = self.estimate(rgbd)
+        coarse_depth, guidance, error = self.estimate(rgbd, with_error=with_error)
         depth = coarse_depth
         if self.refinement is not None:
             depth = self.refinement(guidance, coarse_depth, rgbd[:, 3:4])
@@ -105,10 +105,11 @@ class DepthCompletionNet(nn.Module):
     def coarse_depth_and_guidance(self, rgbd: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the UNet hands to the refinement: (B, 1, H, W) metres and the raw
         (B, K, H, W) guidance (K = 0 without one). Same input and errors as `forward`."""
-        return self.estimate(rgbd)[:2]
+        return self.estimate(rgbd, with_error=False)[:2]
 
-    def estimate(self, rgbd: Tensor) -> Estimate:
-        """Return all that the UNet says. Same input and errors as `forward`."""
+    def estimate(self, rgbd: Tensor, *, with_error: bool = True) -> Estimate:
+        """Return the UNet's outputs, its error only where asked. Same input and errors as
+        `forward`."""
         if rgbd.dim() != 4 or rgbd.shape[1] != 4:
             raise ValueError(f"rgbd must be (B, 4, H, W), got shape {tuple(rgbd.shape)}")
         size = tuple(rgbd.shape[-2:])
@@ -116,7 +117,9 @@ class DepthCompletionNet(nn.Module):
             raise ValueError(f"the image must be at least {MIN_SIZE}x{MIN_SIZE}, got {size}")
         filled = fill_depth(rgbd[:, 3:4]) if self.depth_input == "filled" else None
         bottleneck, skips, deep_size = self.encoder(_encoder_input(rgbd, filled))
-        depth, guidance, log_error = self.decoder(bottleneck, skips, deep_size, size)
+        depth, guidance, log_error = self.decoder(
+            bottleneck, skips, deep_size, size, with_error=with_error
+        )
         error = None
         if log_error is not None:
             log_error = (LOG_ERROR + log_error).clamp(*LOG_ERROR_RANGE)

@@ -4,10 +4,9 @@ Written here because importing torchvision takes longer than a prediction: it im
 compiler with it. Its ImageNet weights load into these stages (`models.imagenet_weights`).
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.packing import Conv2d
+from models.packing import Conv2d, conv_bn
 
 
 class BasicBlock(nn.Module):
@@ -26,8 +25,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output; shapes as of the class."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(x)).add_(shortcut), inplace=True)
+        x = conv_bn(self.conv1, self.bn1, x, relu=True)
+        return conv_bn(self.conv2, self.bn2, x, add=shortcut, relu=True)
 
 
 class Bottleneck(nn.Module):
@@ -50,9 +49,9 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output; shapes as of the class."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        return F.relu(self.bn3(self.conv3(x)).add_(shortcut), inplace=True)
+        x = conv_bn(self.conv1, self.bn1, x, relu=True)
+        x = conv_bn(self.conv2, self.bn2, x, relu=True)
+        return conv_bn(self.conv3, self.bn3, x, add=shortcut, relu=True)
 
 
 # Architecture -> its block and how many of them there are in each of the four stages.
@@ -81,9 +80,17 @@ def residual_stages(arch: str) -> list[nn.Module]:
     return stages
 
 
-def _shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential | None:
+class Shortcut(nn.Sequential):
+    """A convolution and its batch normalisation: (B, I, h, w) -> (B, C, h/s, w/s)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map that is added to the block's."""
+        return conv_bn(self[0], self[1], x)
+
+
+def _shortcut(in_channels: int, channels: int, stride: int) -> Shortcut | None:
     """Return the 1x1 convolution of a shortcut, None where the block keeps its input's shape."""
     if stride == 1 and in_channels == channels:
         return None
     conv = Conv2d(in_channels, channels, 1, stride, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(channels))
+    return Shortcut(conv, nn.BatchNorm2d(channels))

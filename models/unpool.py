@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.packing import double_by_transposed_convolution
+from models.packing import can_fold, packed_weight
 
 UNPOOLS = ("fused", "fast", "slow")
 
@@ -43,23 +43,54 @@ class UnpoolConv(nn.Module):
         # He initialisation for the taps that do not meet a zero: one in four.
         nn.init.normal_(self.weight, std=(2 / (in_channels * kernel_size**2 / 4)) ** 0.5)
 
+    out_axis = 1  # of the weight
+
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, I, h, w) to (B, O, *size), `size` = (H, W) being at most (2h, 2w)."""
         height, width = size
         x = _crop(x, (height + 1) // 2, (width + 1) // 2)
         if self.unpool == "fused":
-            return _crop(self.conv_transpose(x), height, width)
+            packed = packed_weight(self, None, x)
+            doubled = self.conv_transpose(x) if packed is None else self.convolve(x, *packed)
+            return _crop(doubled, height, width)
         unpooled = unpool_fast(x) if self.unpool == "fast" else unpool_slow(x)
         weight, padding = to_convolution_layout(self.weight), self.weight.shape[-1] // 2
         return F.conv2d(_crop(unpooled, height, width), weight, padding=padding)
 
     def conv_transpose(self, x: Tensor) -> Tensor:
         """Return the fused form before the crop, (B, I, h, w) -> (B, O, 2h, 2w)."""
-        return double_by_transposed_convolution(self, x)
+        padding = self.weight.shape[-1] // 2
+        return F.conv_transpose2d(x, self.weight, stride=2, padding=padding, output_padding=1)
+
+    def geometry(self) -> tuple:
+        """Return padding, output padding, stride, dilation and groups of the transposed
+        convolution, as the library's functions take them."""
+        padding = self.weight.shape[-1] // 2
+        return (padding, padding), (1, 1), (2, 2), (1, 1), 1
+
+    def pack(self, weight: Tensor, size: torch.Size) -> Tensor:
+        """Return `weight` laid out for an input of `size` (B, I, h, w)."""
+        reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight
+        return reorder(weight, *self.geometry(), size)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the fused form with a packed weight, before the crop."""
+        convolve = torch.ops.mkldnn._convolution_transpose_pointwise
+        return convolve(x.to(weight.dtype), weight, bias, *self.geometry(), "none", [], "")
 
     def extra_repr(self) -> str:
         in_channels, out_channels, kernel_size, _ = self.weight.shape
         return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, unpool={self.unpool!r}"
+
+
+def unpool_bn(unpool: UnpoolConv, bn: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return bn(unpool(x, size)), in one operation where the normalisation can be folded into a
+    packed weight."""
+    packed = None
+    if type(unpool) is UnpoolConv and unpool.unpool == "fused" and can_fold(unpool, bn):
+        x = _crop(x, (size[0] + 1) // 2, (size[1] + 1) // 2)
+        packed = packed_weight(unpool, bn, x)
+    return bn(unpool(x, size)) if packed is None else _crop(unpool.convolve(x, *packed), *size)
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:

@@ -109,6 +109,29 @@ def replace_data(model):
         parameter.data = 2 * parameter.data
 
 
+@torch.no_grad()
+def write_normalisation(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.mul_(1.1)
+
+
+def write_normalisation_through_data(model):
+    model.encoder.layer1[0].bn2.bias.data[-1] += 1
+
+
+def run_statistics(model):
+    model.train()
+    with torch.no_grad():
+        model(RGBD)
+
+
+def reset_statistics(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+
+
 def round_to_half(model):
     model.half().float()
 
@@ -135,6 +158,10 @@ def replace_parameter(model):
         lambda model: load(model, assign=True),
         replace_data,
         write_through_data,
+        write_normalisation,
+        write_normalisation_through_data,
+        run_statistics,
+        reset_statistics,
         round_to_half,
         replace_parameter,
         lambda model: model.to(memory_format=torch.channels_last),
@@ -205,6 +232,67 @@ def test_hooks_of_every_layer_run_and_may_change_what_it_gives(model):
     assert {*seen} == {m for m in model.modules() if not isinstance(m, nn.Identity)}
     model.decoder.up4.conv.register_forward_hook(lambda module, inputs, output: 0 * output)
     assert_same(fast(model), plain(model))
+
+
+@pytest.mark.parametrize("name", ["up4.conv_bn", "up4.unpool_conv", "up3.bn", "up2.skip_conv"])
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_hook_of_one_layer_sees_what_it_sees_in_pytorch(model, name, kind):
+    seen = []
+    hook = getattr(model.decoder.get_submodule(name), kind)(lambda *args: seen.append(args[-1]))
+    expected, found = plain(model), fast(model)
+    hook.remove()
+    first, second = (x[0] if isinstance(x, tuple) else x for x in seen)
+    assert_same(second, first)
+    assert_same(found, expected)
+    assert_same(fast(model), expected)
+
+
+class Doubled(nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "bn",
+    [
+        Doubled(32),
+        nn.Identity(),
+        nn.GroupNorm(4, 32),
+        nn.BatchNorm2d(32, affine=False),
+        nn.BatchNorm2d(32, track_running_stats=False),
+    ],
+    ids=lambda bn: type(bn).__name__,
+)
+def test_another_layer_in_the_normalisations_place_is_run(model, bn):
+    fast(model)
+    model.decoder.up4.conv_bn = bn.eval()
+    assert_same(fast(model), plain(model))
+
+
+def test_a_normalisation_in_training_mode_takes_the_batchs_statistics(model):
+    twin = copy.deepcopy(model)
+    for network in (model, twin):
+        network.decoder.up3.bn.train()
+    assert_same(fast(model), plain(twin))
+    assert model.decoder.up3.bn.num_batches_tracked == 1
+    assert_same(model.decoder.up3.bn.running_mean, twin.decoder.up3.bn.running_mean)
+
+
+def test_a_convolution_of_another_class_is_run(model):
+    class Negative(packing.Conv2d):
+        def forward(self, x):
+            return -super().forward(x)
+
+    fast(model)
+    model.decoder.up4.conv = Negative(32, 32, 3, padding=1, bias=False).eval()
+    assert_same(fast(model), plain(model))
+
+
+def test_bfloat16_is_nearer_to_float32_with_the_normalisation_folded(model):
+    exact = plain(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        folded, separate = fast(model), plain(model)
+    assert (folded - exact).square().mean() < (separate - exact).square().mean()
 
 
 def test_a_parametrized_weight_is_computed_at_every_call(model):
