@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.packing import Conv2d, conv_bn
-from models.unpool import UnpoolConv, unpool_bn
+from models.unpool import UnpoolConv, unpool_bn_halves
 
 # Output channels of blocks 1..4, and the channels of the skip joined in blocks 2..4.
 DECODER_CHANNELS = {
@@ -44,8 +44,7 @@ class UpProjection(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
         """(B, I, h, w), a skip of (B, S, *size) where the block has one -> (B, C, *size)."""
-        both = unpool_bn(self.unpool_conv, self.bn, x, size)
-        branch, shortcut = both.chunk(2, dim=1)  # (B, C, H, W) each
+        branch, shortcut = unpool_bn_halves(self.unpool_conv, self.bn, x, size)  # (B, C, H, W)
         if self.joins_skip:
             joined = torch.cat((branch, skip), dim=1)
             # In place, so that backward keeps the branch once: as a part of what is convolved.

@@ -29,12 +29,12 @@ PROBES = 64
 
 
 class _Packed:
-    """What a layer is packed from, and the packed weight and bias of each dtype."""
+    """What a layer is packed from, and packed weights and biases by dtype and part."""
 
     def __init__(self, tensors: tuple[Tensor, ...]):
         self.tensors = tuple(map(weakref.ref, tensors))
         self.state, self.probe = _state(tensors), _probe(tensors)
-        self.by_dtype: dict[torch.dtype, tuple[Tensor, Tensor | None]] = {}
+        self.packed: dict[tuple[torch.dtype, int, int], tuple[Tensor, Tensor | None]] = {}
 
     def is_from(self, tensors: tuple[Tensor, ...]) -> bool:
         """Return whether it was packed from these tensors as they are now."""
@@ -136,11 +136,11 @@ def can_fold(layer: nn.Module, bn: nn.Module) -> bool:
 
 
 def packed_weight(
-    layer: nn.Module, bn: nn.Module | None, x: Tensor
+    layer: nn.Module, bn: nn.Module | None, x: Tensor, part: int = 0, parts: int = 1
 ) -> tuple[Tensor, Tensor | None] | None:
     """Return weight and bias of `layer`, `bn` folded in where one is given, as `layer.pack` lays
-    them out in the dtype to compute in for an input like `x` (B, C, H, W); None where the call must
-    go PyTorch's way."""
+    them out in the dtype to compute in for an input like `x` (B, C, H, W), for one of `parts` equal
+    parts of the output channels; None where the call must go PyTorch's way."""
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
     if layer.training or not _can_pack(x, dtype) or (bn is not None and bias is not None):
@@ -153,23 +153,26 @@ def packed_weight(
         if type(weight) is not nn.Parameter or not all(map(_is_plain, tensors)):
             return None
         found = _packed[layer] = _Packed(tensors)
-    if dtype not in found.by_dtype:
+    key = dtype, part, parts
+    if key not in found.packed:
         # Of several threads that come here at once each packs, and the last one's stays.
-        found.by_dtype[dtype] = _pack(layer, bn, dtype, x.shape)
-    weight, folded_bias = found.by_dtype[dtype]
+        weight, folded_bias = _fold(layer, bn)
+        weight = weight.chunk(parts, layer.out_axis)[part].contiguous().to(dtype)
+        if folded_bias is not None:
+            folded_bias = folded_bias.chunk(parts)[part].to(dtype)
+        found.packed[key] = layer.pack(weight, x.shape), folded_bias
+    weight, folded_bias = found.packed[key]
     return weight, bias if bn is None else folded_bias
 
 
-def _pack(
-    layer: nn.Module, bn: nn.Module | None, dtype: torch.dtype, size: torch.Size
-) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias that `packed_weight` returns, the bias None without `bn`."""
+def _fold(layer: nn.Module, bn: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+    """Return the weight of `layer` with `bn` folded in, and the bias that this makes."""
     weight, bias = layer.weight.detach(), None
     if bn is not None:
         scale = bn.weight.detach() / (bn.running_var + bn.eps).sqrt()
         weight = weight * scale.view([-1 if axis == layer.out_axis else 1 for axis in range(4)])
-        bias = (bn.bias.detach() - bn.running_mean * scale).to(dtype)
-    return layer.pack(weight.to(dtype), size), bias
+        bias = bn.bias.detach() - bn.running_mean * scale
+    return weight, bias
 
 
 def release_packed(model: nn.Module) -> None:

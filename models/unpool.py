@@ -83,14 +83,19 @@ class UnpoolConv(nn.Module):
         return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, unpool={self.unpool!r}"
 
 
-def unpool_bn(unpool: UnpoolConv, bn: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return bn(unpool(x, size)), in one operation where the normalisation can be folded into a
-    packed weight."""
-    packed = None
+def unpool_bn_halves(
+    unpool: UnpoolConv, bn: nn.Module, x: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Return the two halves of the channels of bn(unpool(x, size)), (B, O / 2, *size) each. Where
+    the normalisation can be folded into packed weights each is a map of its own, which saves what
+    follows from gathering it."""
     if type(unpool) is UnpoolConv and unpool.unpool == "fused" and can_fold(unpool, bn):
-        x = _crop(x, (size[0] + 1) // 2, (size[1] + 1) // 2)
-        packed = packed_weight(unpool, bn, x)
-    return bn(unpool(x, size)) if packed is None else _crop(unpool.convolve(x, *packed), *size)
+        cropped = _crop(x, (size[0] + 1) // 2, (size[1] + 1) // 2)
+        halves = [packed_weight(unpool, bn, cropped, part, parts=2) for part in range(2)]
+        if None not in halves:
+            first, second = (_crop(unpool.convolve(cropped, *half), *size) for half in halves)
+            return first, second
+    return bn(unpool(x, size)).chunk(2, dim=1)
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:

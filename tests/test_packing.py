@@ -51,8 +51,8 @@ def fast(model, rgbd=RGBD):
 
 def layers(model):
     """How many layers of the network are packed, and in which dtypes."""
-    found = [packing._packed[m].by_dtype for m in model.modules() if m in packing._packed]
-    return len(found), {dtype for by_dtype in found for dtype in by_dtype}
+    found = [packing._packed[m].packed for m in model.modules() if m in packing._packed]
+    return len(found), {dtype for packed in found for dtype, *_ in packed}
 
 
 def assert_same(depth, expected):
@@ -345,8 +345,8 @@ def test_under_autocast_the_body_is_bfloat16_and_the_heads_are_float32(model):
     with torch.autocast("cpu", torch.bfloat16):
         expected = plain(model)
         depth = fast(model)
-    assert [*packing._packed[model.decoder.heads].by_dtype] == [torch.float32]
-    assert [*packing._packed[model.decoder.up1.conv].by_dtype] == [torch.bfloat16]
+    assert layers(model.decoder.heads) == (1, {torch.float32})
+    assert layers(model.decoder.up1.conv) == (1, {torch.bfloat16})
     # Two roundings to bfloat16 of the same network; a forgotten layer would differ by more.
     assert (depth - expected).abs().max() < 0.05 * expected.abs().max()
 
