@@ -94,6 +94,9 @@ class Conv2d(nn.Conv2d):
         if add is None:
             return convolve(x, weight, bias, *self.geometry(), activation, [], "")
         add = add.to(weight.dtype)
+        if add.shape[1] == 1 or add.shape[2:].numel() == 1:  # PyTorch 2.11 cannot tell its layout
+            x = convolve(x, weight, bias, *self.geometry(), "none", [], "").add_(add)
+            return x if activation == "none" else x.relu_()
         end = "add", 1.0, None if activation == "none" else activation, [], ""
         return convolve.binary(x, add, weight, bias, *self.geometry(), *end)
 

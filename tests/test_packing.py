@@ -278,6 +278,24 @@ def test_a_normalisation_in_training_mode_takes_the_batchs_statistics(model):
     assert_same(model.decoder.up3.bn.running_mean, twin.decoder.up3.bn.running_mean)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 16])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (5, 1), (7, 9)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_sum_is_right_for_maps_of_any_size_and_layout(channels, size, relu):
+    conv = packing.Conv2d(channels, channels, 3, padding=1, bias=False).eval()
+    bn = nn.BatchNorm2d(channels).eval()
+    for batch in (1, 2):
+        x, wide = torch.rand(batch, channels, *size), torch.rand(batch, channels, 9, 11)
+        for add in (torch.rand_like(x), wide[..., : size[0], : size[1]]):
+            with torch.inference_mode():
+                expected = bn(nn.functional.conv2d(x, conv.weight, padding=1)) + add
+                expected = expected.relu() if relu else expected
+                before = add.clone()
+                found = packing.conv_bn(conv, bn, x, add=add, relu=relu)
+                assert (found - expected).abs().max() < 1e-5
+                assert torch.equal(add, before)
+
+
 def test_a_convolution_of_another_class_is_run(model):
     class Negative(packing.Conv2d):
         def forward(self, x):
