@@ -8,7 +8,9 @@ import cv2
 import imageio.v3 as imageio
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -190,7 +192,7 @@ def panel_figure(
     foot, total = grid.shape[0], grid.shape[0] + FOOT_HEIGHT * bool(bars) + below
     figure = Figure((grid.shape[1] / DPI, total / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.figimage(grid, 0, total - foot, zorder=-1)
+    figure.add_artist(_Pixels(grid, total - foot))
     for i, label in enumerate(panels):
         left, top = GAP + i % columns * step, GAP + i // columns * line
         text = pixel_text(figure, left + 1, top + 2, label, LABEL)
@@ -206,6 +208,21 @@ def render(figure: Figure) -> np.ndarray:
     """Return a figure's pixels, (h, w, 3) uint8."""
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+class _Pixels(Artist):
+    """Pixels (h, w, 3) uint8 below everything else in a figure, `bottom` pixels above its foot. As
+    `Figure.figimage`, which resamples them on the way, for a third of a second."""
+
+    def __init__(self, pixels: np.ndarray, bottom: int):
+        super().__init__()
+        self.rgba = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)[::-1]
+        self.bottom = bottom
+        self.set_zorder(-1)
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the pixels as they are."""
+        renderer.draw_image(renderer.new_gc(), 0, self.bottom, self.rgba)
 
 
 def pixel_text(figure: Figure, left: float, top: float, text: str, size: float, **style):
