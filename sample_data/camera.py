@@ -17,21 +17,13 @@ ALL: Window = slice(None), slice(None)
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera.
+    """A pinhole camera."""
 
-    Args:
-        position: (3,) world position [m].
-        axes: (3, 3) columns are the right, down and forward directions in the world.
-        u: (1, W) float32 ray slopes to the right, x / z, growing along a row.
-        v: (H, 1) float32 ray slopes downwards, y / z, growing along a column.
-        pitch: float32 slope from one column to the next.
-    """
-
-    position: np.ndarray
-    axes: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
-    pitch: np.float32
+    position: np.ndarray  # (3,) in the world [m]
+    axes: np.ndarray  # (3, 3) columns are the right, down and forward directions in the world
+    u: np.ndarray  # (1, W) float32 ray slopes to the right, x / z, growing along a row
+    v: np.ndarray  # (H, 1) float32 ray slopes downwards, y / z, growing along a column
+    pitch: np.float32  # slope from one column to the next
 
     def rays(self, frame: np.ndarray | None = None, window: Window = ALL) -> np.ndarray:
         """Return (3, h, w) float32 ray directions of a window of the picture.
@@ -83,10 +75,8 @@ def columns(matrix: np.ndarray) -> np.ndarray:
 def camera_axes(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """Return the (3, 3) right, down and forward directions of a camera as columns.
 
-    Args:
-        yaw: heading [rad], 0 looks along +x, positive to the left.
-        pitch: elevation [rad], positive looks up.
-        roll: turn about the optical axis [rad].
+    `yaw` [rad] is 0 along +x and positive to the left, `pitch` [rad] is positive upwards, `roll`
+    [rad] turns about the optical axis.
     """
     # Columns of the camera frame before it is turned: right = -y, down = -z, forward = +x.
     frame = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=np.float64)
@@ -111,11 +101,7 @@ def develop(rgb: np.ndarray, gain: np.ndarray, rng: np.random.Generator) -> np.n
     return _TONE.take(np.clip(rgb * 2048, 0, 8191).astype(np.uint16))
 
 
-def _tone_curve() -> np.ndarray:
-    """Return (8192,) uint8 display values of linear light 0..4 with a shoulder for highlights."""
-    linear = np.arange(8192) / 2048
-    bent = np.where(linear < 0.6, linear, 0.6 + 0.4 * (1 - np.exp(-(linear - 0.6) / 0.4)))
-    return np.round(255 * np.clip(bent, 0, 1) ** (1 / 2.2)).astype(np.uint8)
-
-
-_TONE = _tone_curve()
+# The display values (8192,) uint8 of linear light 0..4, with a shoulder for highlights.
+_LINEAR = np.arange(8192) / 2048
+_BENT = np.where(_LINEAR < 0.6, _LINEAR, 0.6 + 0.4 * (1 - np.exp(-(_LINEAR - 0.6) / 0.4)))
+_TONE = np.round(255 * np.clip(_BENT, 0, 1) ** (1 / 2.2)).astype(np.uint8)

@@ -17,15 +17,14 @@ def main(kind: SampleSet, argv: list[str] | None = None) -> None:
     parser = command_parser(kind.package, text)
     add = parser.add_argument
     add("--root", required=True, metavar="DIR", help="folder of the set, new or made by this")
-    begun = "default: as begun, {} in a new folder"
+    begun, per_scene = "default: as begun, {} in a new folder", kind.val_frames_per_scene
     for name, default, text in (
         ("n_train", None, f"train frames ({begun.format(kind.n_train)})"),
-        ("n_val", None, f"val frames, {kind.val_frames_per_scene} per scene "
-                        f"({begun.format(kind.n_val)})"),
+        ("n_val", None, f"val frames, {per_scene} per scene ({begun.format(kind.n_val)})"),
         ("frames_per_scene", kind.frames_per_scene, "train frames per scene (default %(default)s)"),
         ("seed", 0, "seed of the whole set (default %(default)s)"),
         ("workers", None, "processes (default: one per CPU core)"),
-    ):  # fmt: skip
+    ):
         add(f"--{name}", type=int, default=default, help=text)
     add("--contact_sheet", metavar="PATH", help="also write an overview, PNG (default none)")
     flags = vars(parser.parse_args(argv))

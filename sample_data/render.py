@@ -11,7 +11,7 @@ import numpy as np
 
 from sample_data.camera import Camera
 from sample_data.scene import Scene
-from sample_data.shapes import BOX, ELLIPSOID, FACES, Shape, corners, dot, intersect, turned
+from sample_data.shapes import BOX, ELLIPSOID, FACES, Shape, column, corners, dot, intersect, turned
 from sample_data.textures import SIZE
 
 # For each box face: normal axis, then the local axes of the texture's u and v.
@@ -22,16 +22,10 @@ _NEAR = 0.05  # [m] before the camera, where bounding boxes are clipped
 
 @dataclass
 class Hits:
-    """What every ray meets first.
+    """What every ray meets first; solid 0 is the hull, solid k is `scene.shapes[k - 1]`."""
 
-    Args:
-        depth: (H, W) float32 z-depth [m].
-        surface: (H, W) int32, 6 x solid + face; solid 0 is the hull of the scene, solid k is
-            `scene.shapes[k - 1]`.
-    """
-
-    depth: np.ndarray
-    surface: np.ndarray
+    depth: np.ndarray  # (H, W) float32 z-depth [m]
+    surface: np.ndarray  # (H, W) int32, 6 x solid + face
 
 
 def cast(scene: Scene, camera: Camera) -> Hits:
@@ -100,23 +94,16 @@ def _windows(shapes: list[Shape], camera: Camera) -> tuple[list, list]:
 
 @dataclass
 class Surfaces:
-    """What the pixels of one picture show, every array float32 unless noted.
+    """What the pixels of one picture show, every array float32 unless noted."""
 
-    Args:
-        point: (3, N) world position [m]; ray: (3, N) ray direction.
-        normal: (3, N) unit normal towards the inside of the scene.
-        facing: (N,) cosine between the normal and the direction to the camera.
-        material: (N,) int32; uv: (2, N) texture coordinates in tiles.
-        texels: (N,) footprint of a pixel in texels of the finest level.
-    """
-
-    point: np.ndarray
-    ray: np.ndarray
-    normal: np.ndarray
-    facing: np.ndarray
-    material: np.ndarray
-    uv: np.ndarray
-    texels: np.ndarray
+    point: np.ndarray  # (3, N) world position [m]
+    ray: np.ndarray  # (3, N) direction, along the optical axis 1
+    normal: np.ndarray  # (3, N) unit normal towards the inside of the scene
+    facing: np.ndarray  # (N,) cosine between the normal and the direction to the camera
+    material: np.ndarray  # (N,) int32
+    uv: np.ndarray  # (2, N) texture coordinates in tiles
+    texels: np.ndarray  # (N,) footprint of a pixel in texels of the finest level
+    shape: tuple[int, int]  # of the picture, H and W
 
 
 def surfaces(scene: Scene, camera: Camera, hits: Hits) -> Surfaces:
@@ -124,10 +111,10 @@ def surfaces(scene: Scene, camera: Camera, hits: Hits) -> Surfaces:
     table, tiles, material, normals = _surface_table(scene, camera)
     surface, t = hits.surface.ravel(), hits.depth.ravel()
     ray = camera.rays().reshape(3, -1)
-    point = camera.position.astype(np.float32)[:, None] + t * ray
+    point = column(camera.position) + t * ray
     normal = normals.take(surface, axis=1)
     u, v = (slopes.ravel() for slopes in np.broadcast_arrays(camera.u, camera.v))
-    a, b, c, shift = (column.take(surface, axis=1) for column in table)
+    a, b, c, shift = (part.take(surface, axis=1) for part in table)
     uv = t * (a * u + b * v + c) + shift
     scale = tiles.take(surface)
     # Sides of round solids, face 0 of theirs, grouped by solid in one sort.
@@ -142,9 +129,9 @@ def surfaces(scene: Scene, camera: Camera, hits: Hits) -> Surfaces:
         normal[:, side], uv[:, side] = _curved(shape, tile, point.take(side, axis=1))
         scale[side] = 1 / tile
     facing = np.clip(-dot(normal, ray) / np.sqrt(dot(ray, ray)), 0.02, 1)
-    pixel = camera.pitch
-    texels = t * scale * (pixel * SIZE) / np.sqrt(facing)
-    return Surfaces(point, ray, normal, facing, material.take(surface), uv, texels)
+    texels = t * scale * (camera.pitch * SIZE) / np.sqrt(facing)
+    material = material.take(surface)
+    return Surfaces(point, ray, normal, facing, material, uv, texels, hits.depth.shape)
 
 
 def _surface_table(scene: Scene, camera: Camera) -> tuple[np.ndarray, ...]:
@@ -192,7 +179,7 @@ def _surface_table(scene: Scene, camera: Camera) -> tuple[np.ndarray, ...]:
 def _curved(shape: Shape, tile: np.float32, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return normals (3, n) and texture coordinates (2, n) of points on a round surface."""
     axes, half = shape.axes.astype(np.float32), shape.half.astype(np.float32)
-    x, y, z = turned(axes, point - shape.centre.astype(np.float32)[:, None])
+    x, y, z = turned(axes, point - column(shape.centre))
     if shape.kind == ELLIPSOID:
         local = np.stack([x / half[0] ** 2, y / half[1] ** 2, z / half[2] ** 2])
     else:
@@ -204,27 +191,22 @@ def _curved(shape: Shape, tile: np.float32, point: np.ndarray) -> tuple[np.ndarr
 
 
 def visibility(
-    seen: Surfaces,
-    where: np.ndarray,
-    shape: tuple[int, int],
-    pick: slice,
-    lift: float,
-    is_lit: Callable[[np.ndarray], np.ndarray],
+    seen: Surfaces, where: np.ndarray, pick: slice, lift: float, is_lit: Callable[..., np.ndarray]
 ) -> np.ndarray:
     """Return (N,) float32, the fraction of a light that reaches each pixel, smoothed.
 
-    Shadow rays of the rows and columns `pick` of the picture (H, W) are traced where the light may
-    reach a pixel, `where` (N,) bool. They start `lift` [m] off the surface, or rounding would make
-    it shadow itself. `is_lit` takes their starting points (3, n) and returns (n,) bool, True where
+    Shadow rays of the rows and columns `pick` of the picture are traced where the light may reach a
+    pixel, `where` (N,) bool. They start `lift` [m] off the surface, or rounding would make it
+    shadow itself. `is_lit` takes their starting points (3, n) and returns (n,) bool, True where
     nothing is in the way.
     """
-    picked = where.reshape(shape)[pick, pick]
+    picked = where.reshape(seen.shape)[pick, pick]
     index = np.flatnonzero(picked)
     point, normal = (
-        a.reshape(3, *shape)[:, pick, pick].reshape(3, -1).take(index, axis=1)
+        a.reshape(3, *seen.shape)[:, pick, pick].reshape(3, -1).take(index, axis=1)
         for a in (seen.point, seen.normal)
     )
     small = np.ones(picked.shape, np.float32)
     small.ravel()[index] = is_lit(point + np.float32(lift) * normal)
     small = cv2.blur(small, (3, 3))
-    return cv2.resize(small, shape[::-1], interpolation=cv2.INTER_LINEAR).ravel()
+    return cv2.resize(small, seen.shape[::-1], interpolation=cv2.INTER_LINEAR).ravel()

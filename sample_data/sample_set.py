@@ -1,6 +1,7 @@
 """A sample set: what it is made of, the manifest that marks its folder, and its generation."""
 
 import json
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,42 +23,29 @@ SPLITS = {"train": 0, "val": 1}
 class SampleSet:
     """One kind of sample set, made of module-level functions so that workers can receive it.
 
-    Args:
-        name: what the frames show, e.g. "sample rooms", for messages and the progress bar.
-        package: where the command lives, e.g. "sample_data.rooms".
-        layout: the published data set whose layout it has, for the help text.
-        manifest: name of the file that marks a folder as this kind.
-        version: raised whenever a change alters the frames.
-        n_train, n_val: frames of a new folder.
-        frames_per_scene, val_frames_per_scene: frames of the split that show one scene.
-        frame_path: (root, split, index, frames_per_scene) -> file of a frame.
-        render: (seed, split, index, frames_per_scene=...) -> rgb (3, H, W) uint8 and depth
-            (H, W) float32 [m], 0 for "not measured".
-        farthest: end of the colour scale of contact sheets [m].
-        columns: frames beside each other in a contact sheet.
-        is_sparse: depth is a scan, drawn with larger points in a contact sheet.
+    `render(seed, split, index, frames_per_scene=...)` returns rgb (3, H, W) uint8 and depth (H, W)
+    float32 [m], 0 for "not measured".
     """
 
-    name: str
-    package: str
-    layout: str
-    manifest: str
-    version: int
-    n_train: int
+    name: str  # what the frames show, e.g. "sample rooms", for messages and the progress bar
+    package: str  # where the command lives, e.g. "sample_data.rooms"
+    layout: str  # the published data set whose layout it has, for the help text
+    manifest: str  # name of the file that marks a folder as this kind
+    version: int  # raised whenever a change alters the frames
+    n_train: int  # frames of a new folder
     n_val: int
-    frames_per_scene: int
+    frames_per_scene: int  # train frames that show one scene
     val_frames_per_scene: int
-    frame_path: Callable[[Path, str, int, int], Path]
+    frame_path: Callable[[Path, str, int, int], Path]  # (root, split, index, frames_per_scene)
     render: Callable[..., tuple[np.ndarray, np.ndarray]]
-    farthest: float
-    columns: int = 3
-    is_sparse: bool = False
+    farthest: float  # end of the colour scale of contact sheets [m]
+    columns: int = 3  # frames beside each other in a contact sheet
+    is_sparse: bool = False  # depth is a scan, drawn with larger points in a contact sheet
 
     def locate(self, split: str, index: int, frames_per_scene: int) -> tuple[int, int, int]:
         """Return the number of a frame's scene, its own number in it, and the scene's frames.
 
-        Args:
-            index: of the frame in the split, from 0. frames_per_scene: of train.
+        `index` is of the split, from 0; `frames_per_scene` is that of train.
         """
         frames = frames_per_scene if split == "train" else self.val_frames_per_scene
         return *divmod(index, frames), frames
@@ -80,8 +68,7 @@ class SampleSet:
             n_train, n_val: frames of the splits; frames beyond them that exist are kept. None is
                 what the folder was begun with, the kind's own numbers for a new one.
             frames_per_scene: train frames of one scene; None is the kind's own number.
-            seed: seed of the whole set, at least 0.
-            workers: processes; None means one per CPU core.
+            seed: of the whole set, at least 0. workers: processes; None means one per CPU core.
             progress: whether to show a progress bar on stderr.
 
         Raises:
@@ -91,10 +78,9 @@ class SampleSet:
         per_scene = self.frames_per_scene if frames_per_scene is None else frames_per_scene
         settings = {"version": self.version, "seed": seed, "frames_per_scene": per_scene}
         begun = self._read_manifest(root, settings)
-        counts = {
-            name: begun.get(name, getattr(self, name)) if count is None else count
-            for name, count in (("n_train", n_train), ("n_val", n_val))
-        }
+        counts = {"n_train": n_train, "n_val": n_val}
+        for name, count in counts.items():
+            counts[name] = begun.get(name, getattr(self, name)) if count is None else count
         at_least_one = {"frames_per_scene": per_scene, "workers": workers}
         for name, value in {**counts, "seed": seed, **at_least_one}.items():
             if value < (least := int(name in at_least_one)):
@@ -105,19 +91,16 @@ class SampleSet:
         manifest = {"generator": self.package, **settings, **largest}
         replace_text(root / self.manifest, json.dumps(manifest, indent=2) + "\n")
 
-        jobs = []
-        for split in SPLITS:
-            total = counts[f"n_{split}"]
-            files = [(k, self.frame_path(root, split, k, per_scene)) for k in range(total)]
-            missing = [(k, path) for k, path in files if not is_complete(path)]
-            jobs += [(self, seed, split, per_scene, k, path) for k, path in missing]
-        with (
-            tqdm(total=len(jobs), unit="frame", desc=self.name, disable=not progress) as bar,
-            # A scene's frames go to one process, which keeps the scene.
-            closing(parallel_map(_make, jobs, workers, chunk=per_scene)) as made,
-        ):
-            for _ in made:
-                bar.update()
+        jobs = [
+            (self, seed, split, per_scene, index, path)
+            for split in SPLITS
+            for index in range(counts[f"n_{split}"])
+            if not is_complete(path := self.frame_path(root, split, index, per_scene))
+        ]
+        # A scene's frames go to one process, which keeps the scene.
+        with closing(parallel_map(_make, jobs, workers, chunk=per_scene)) as made:
+            bar = tqdm(made, self.name, len(jobs), unit="frame", disable=not progress)
+            deque(bar, maxlen=0)  # runs through it
         return len(jobs)
 
     def _read_manifest(self, root: Path, settings: dict[str, int]) -> dict[str, int]:
@@ -144,8 +127,6 @@ class SampleSet:
         return found
 
 
-def _make(
-    kind: SampleSet, seed: int, split: str, frames_per_scene: int, index: int, path: Path
-) -> None:
+def _make(kind: SampleSet, seed: int, split: str, per_scene: int, index: int, path: Path) -> None:
     """Render and write a frame."""
-    write_frame(path, *kind.render(seed, split, index, frames_per_scene=frames_per_scene))
+    write_frame(path, *kind.render(seed, split, index, frames_per_scene=per_scene))

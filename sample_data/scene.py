@@ -19,40 +19,25 @@ from sample_data.textures import Atlas, Range
 
 @dataclass
 class Materials:
-    """Columns of the material table, each (M,) float32, and the textures.
+    """Columns of the material table, each (M,) float32 unless noted, and the textures."""
 
-    Args:
-        tile: edge of a texture tile [m].
-        shininess: weight of the mirror highlight, 0 dull to 1 glossy.
-        emission: own light, 0 for everything but lamps and windows.
-        infrared: fraction of the depth sensor's light that is not lost or mirrored away, 0 to 1.
-        atlas: albedo textures.
-    """
-
-    tile: np.ndarray
-    shininess: np.ndarray
-    emission: np.ndarray
-    infrared: np.ndarray
-    atlas: Atlas
+    tile: np.ndarray  # edge of a texture tile [m]
+    shininess: np.ndarray  # weight of the mirror highlight, 0 dull to 1 glossy
+    emission: np.ndarray  # own light, 0 for everything but lamps and windows
+    infrared: np.ndarray  # fraction of the depth sensor's light not lost or mirrored away, 0 to 1
+    foliage: np.ndarray  # bool, leaves, between which some light passes
+    atlas: Atlas  # albedo textures
 
 
 @dataclass
 class Scene:
-    """What a camera can see.
+    """What a camera can see."""
 
-    Args:
-        size: (3,) inner size of the hull [m].
-        hull: materials of its six faces, see `shapes.FACES`.
-        shapes: solids inside.
-        materials: the material table.
-        pinned: materials that stay upright and whose first tile begins in a face's corner.
-    """
-
-    size: np.ndarray
-    hull: tuple[int, ...]
-    shapes: list[Shape]
+    size: np.ndarray  # (3,) inner size of the hull [m]
+    hull: tuple[int, ...]  # materials of its six faces, see `shapes.FACES`
+    shapes: list[Shape]  # solids inside
     materials: Materials | None = None
-    pinned: tuple[int, ...] = ()
+    pinned: tuple[int, ...] = ()  # materials that stay upright, a tile in each face's corner
 
 
 @lru_cache
@@ -87,7 +72,7 @@ def bake(
         shininess = rng.uniform(row.shininess_least, row.shininess_most)
         table[:, row.Index] = tile, shininess, row.emission, row.infrared
         tiles[row.Index] = painter(rng)
-    return Materials(*table, Atlas(tiles))
+    return Materials(*table, (palette["role"] == "foliage").to_numpy(), Atlas(tiles))
 
 
 class Kit:

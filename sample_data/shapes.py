@@ -1,8 +1,7 @@
 """Three analytic solids (box, ellipsoid, cone frustum) and their intersection with rays.
 
-Everything in a scene is one of these three solids. World coordinates are metres with z up; a
-solid carries a local frame, and rays are moved into that frame before they are tested. Vectors of
-many rays are arrays (3, ...) of their x, y and z components.
+World coordinates are metres with z up; rays are moved into the local frame of a solid before they
+are tested. Vectors of many rays are arrays (3, ...) of their x, y and z components.
 """
 
 from dataclasses import dataclass, replace
@@ -33,6 +32,11 @@ def turned(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return np.stack([dot(row, vectors) for row in matrix])
 
 
+def column(vector: np.ndarray, axes: int = 1) -> np.ndarray:
+    """Return a vector (3,) as float32 (3, 1, ...), to stand beside many with so many more axes."""
+    return vector.astype(np.float32).reshape(3, *(1,) * axes)
+
+
 def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """Return the (3, 3) rotation about z (yaw), the turned x (pitch), then y (roll) [rad]."""
     cz, sz, cx, sx = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
@@ -45,28 +49,16 @@ def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndar
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One solid of a scene.
+    """One solid of a scene."""
 
-    Args:
-        kind: BOX, ELLIPSOID or FRUSTUM.
-        centre: (3,) float64 world position of the middle [m].
-        axes: (3, 3) float64, row k is the local axis k in world coordinates (orthonormal).
-        half: (3,) float64 half sizes [m]. For a FRUSTUM the first two are the larger radius and
-            the third half the height along the local z axis.
-        materials: six material indices, one per face.
-        fit: the texture covers a face exactly once (pictures, doors) instead of being tiled.
-        casts_shadow: False for lamp bodies, which hold a light, and for what lies on the ground.
-        radii: bottom and top radius of a FRUSTUM [m]; unused by the other kinds.
-    """
-
-    kind: int
-    centre: np.ndarray
-    axes: np.ndarray
-    half: np.ndarray
-    materials: tuple[int, ...]
-    fit: bool = False
-    casts_shadow: bool = True
-    radii: tuple[float, float] = (0.0, 0.0)
+    kind: int  # BOX, ELLIPSOID or FRUSTUM
+    centre: np.ndarray  # (3,) float64 world position of the middle [m]
+    axes: np.ndarray  # (3, 3) float64, row k is the local axis k in the world (orthonormal)
+    half: np.ndarray  # (3,) float64 half sizes [m]; of a FRUSTUM larger radius, the same, height
+    materials: tuple[int, ...]  # six material indices, one per face
+    fit: bool = False  # the texture covers a face exactly once (pictures, doors), it is not tiled
+    casts_shadow: bool = True  # not for lamp bodies, which hold a light, nor flat on the ground
+    radii: tuple[float, float] = (0.0, 0.0)  # of a FRUSTUM, bottom and top [m]
 
     def moved(self, yaw: float, offset: np.ndarray) -> Self:
         """Return the shape turned by `yaw` [rad] about the world z axis, then shifted [m]."""
@@ -75,10 +67,7 @@ class Shape:
 
 
 def corners(shapes: list[Shape]) -> np.ndarray:
-    """Return the (P, 8, 3) world corners of the bounding boxes of P solids [m].
-
-    A bounding box is aligned with the local frame of its solid.
-    """
+    """Return the (P, 8, 3) world corners of P solids' bounding boxes along their axes [m]."""
     centres, halves, axes = (
         np.stack([getattr(shape, name) for shape in shapes]) for name in ("centre", "half", "axes")
     )
@@ -122,12 +111,8 @@ def frustum(
 
 def mirrored(*shapes: Shape, axis: int = 0) -> list[Shape]:
     """Return upright solids and then their mirror images about the plane axis = 0."""
-    images = []
-    for shape in shapes:
-        centre = shape.centre.copy()
-        centre[axis] = -centre[axis]
-        images.append(replace(shape, centre=centre))
-    return [*shapes, *images]
+    flip = np.where(np.arange(3) == axis, -1.0, 1.0)
+    return [*shapes, *(replace(shape, centre=shape.centre * flip) for shape in shapes)]
 
 
 def intersect(
@@ -135,8 +120,7 @@ def intersect(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the first entry of rays into a solid.
 
-    Origins [m] and directions (of any length), float32 (3, ...) in the LOCAL frame, broadcast, so
-    that one of them may be the same for all rays.
+    Origins [m] and directions (of any length), float32 (3, ...) in the LOCAL frame, broadcast.
 
     Returns:
         t: (...) float32 ray parameter of the first entry, inf for a miss or an origin inside;
@@ -151,20 +135,15 @@ def entry(shape: Shape, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
     Args:
         start: (3, n) float32 origins [m]. direction: (3, n) or (3, 1) float32 in the LOCAL frame.
     """
-    offset = start - shape.centre.astype(np.float32)[:, None]
-    return intersect(shape, turned(shape.axes.astype(np.float32), offset), direction)[0]
-
-
-def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return (3,) values as float32 that broadcast with vectors (3, ...)."""
-    return values.astype(np.float32).reshape(3, *(1,) * (like.ndim - 1))
+    local = turned(shape.axes.astype(np.float32), start - column(shape.centre))
+    return intersect(shape, local, direction)[0]
 
 
 def _intersect_box(shape, origin, direction):
     """Test slabs: the entry is the last of the three near planes, if it precedes every far one."""
     inverse = np.float32(1) / (direction + _TINY)
     middle = -origin * inverse
-    reach = _column(shape.half, direction) * np.abs(inverse)
+    reach = column(shape.half, direction.ndim - 1) * np.abs(inverse)
     near = middle - reach
     enter, leave = near.max(0), (middle + reach).min(0)
     t = np.where((enter <= leave) & (enter > 0), enter, np.float32(np.inf))
@@ -175,7 +154,7 @@ def _intersect_box(shape, origin, direction):
 
 def _intersect_ellipsoid(shape, origin, direction):
     """Test the unit sphere, each local axis divided by its radius."""
-    scale = _column(1 / shape.half, direction)
+    scale = column(1 / shape.half, direction.ndim - 1)
     o, d = origin * scale, direction * scale
     a, b, c = dot(d, d), dot(o, d), dot(o, o) - np.float32(1)
     root = b * b - a * c
@@ -197,12 +176,11 @@ def _intersect_frustum(shape, origin, direction):
     c = ox * ox + oy * oy - radius * radius
     root = b * b - a * c
     spread = np.sqrt(np.maximum(root, 0))
-    infinite = np.float32(np.inf)
-    t = infinite
+    t = infinite = np.float32(np.inf)
     for sign in (-1, 1):
         side = (-b + sign * spread) / a
-        inside = (root > 0) & (side > 0) & (np.abs(oz + side * dz) <= height)
-        t = np.minimum(t, np.where(inside, side, infinite))
+        hit = (root > 0) & (side > 0) & (np.abs(oz + side * dz) <= height)
+        t = np.minimum(t, np.where(hit, side, infinite))
     face = np.zeros(t.shape, np.int8)
     inverse = np.float32(1) / (dz + _TINY)
     for number, level, limit in ((4, -height, shape.radii[0]), (5, height, shape.radii[1])):
@@ -211,8 +189,7 @@ def _intersect_frustum(shape, origin, direction):
         hit = (cap > 0) & (cap < t) & (x * x + y * y <= np.float32(limit * limit))
         t = np.where(hit, cap, t)
         face[hit] = number
-    # A camera never stands inside a solid, but a shadow ray may start on one: an origin inside
-    # sees only the far wall, which is no entry.
+    # A shadow ray may start inside a solid and meet its far wall, which is no entry.
     inside = (c < 0) & (np.abs(oz) < height)
     return np.where(inside, infinite, t), face
 

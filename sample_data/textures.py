@@ -9,16 +9,17 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 SIZE = 512
 LEVELS = 9  # 512, 256, ..., 2
 RAMP = np.arange(SIZE, dtype=np.float32) / SIZE
 
 Range = tuple[float, float]
-Painter = Callable[[np.random.Generator], np.ndarray]
+Painter = Callable[[Generator], np.ndarray]
 
 
-def noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+def noise(rng: Generator, rows: int, columns: int) -> np.ndarray:
     """Return (S, S) float32 smooth noise in [0, 1] that wraps, with `rows` x `columns` cells."""
     grid = np.pad(rng.random((rows, columns), dtype=np.float32), 2, mode="wrap")
     size = (SIZE * (columns + 4) // columns, SIZE * (rows + 4) // rows)
@@ -27,17 +28,14 @@ def noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     return wide[top : top + SIZE, left : left + SIZE]
 
 
-def fractal(rng: np.random.Generator, cells: int, octaves: int = 3) -> np.ndarray:
+def fractal(rng: Generator, cells: int, octaves: int = 3) -> np.ndarray:
     """Return the (S, S) float32 sum of noises with halving amplitude, in [0, 1]."""
     layers = [noise(rng, cells << k, cells << k) * 0.5**k for k in range(octaves)]
     return sum(layers) / np.float32(2 - 0.5 ** (octaves - 1))
 
 
 def colour(
-    rng: np.random.Generator,
-    value: Range,
-    saturation: Range = (0.05, 0.5),
-    hue: Range | None = None,
+    rng: Generator, value: Range, saturation: Range = (0.05, 0.5), hue: Range | None = None
 ) -> np.ndarray:
     """Draw a (3,) float32 RGB in [0, 255] with HSV components in the given ranges.
 
@@ -45,8 +43,7 @@ def colour(
     """
     if hue is None:
         hue = (0.01, 0.15) if rng.random() < 0.55 else (0.0, 1.0)
-    strength = rng.random() ** 1.25
-    s = saturation[0] + (saturation[1] - saturation[0]) * strength
+    s = saturation[0] + (saturation[1] - saturation[0]) * rng.random() ** 1.25
     h, v = rng.uniform(*hue), rng.uniform(*value)
     return np.array(colorsys.hsv_to_rgb(h % 1, s, v), dtype=np.float32) * 255
 
@@ -71,13 +68,12 @@ def flat(base: Painter, offset: float | Painter, *layers: tuple) -> Painter:
     """Return the painter of a surface of one colour with a grey grain.
 
     Args:
-        base: draws the (3,) colour.
-        offset: grey gain, or what draws it; 1 is the colour itself.
+        base: draws the (3,) colour. offset: grey gain, or what draws it; 1 is the colour itself.
         layers: added to it, (amplitude, rows, columns) of `noise` or (amplitude, cells) of
             `fractal`.
     """
 
-    def painter(rng: np.random.Generator) -> np.ndarray:
+    def painter(rng: Generator) -> np.ndarray:
         rgb = base(rng)
         gain = offset(rng) if callable(offset) else offset
         for amplitude, *cells in layers:
@@ -101,14 +97,14 @@ metal = flat(hsv((0.2, 0.75), (0.0, 0.1)), 0.8, (0.3, 256, 4))
 wood_colour = hsv((0.28, 0.85), (0.3, 0.7), (0.04, 0.11))
 
 
-def grain(rng: np.random.Generator) -> np.ndarray:
+def grain(rng: Generator) -> np.ndarray:
     """Return (S, S) float32 wood grain running along u, in [0, 1]."""
     bend = noise(rng, 6, 2)
     rings = 0.5 + 0.5 * np.sin(2 * np.pi * (bend * rng.uniform(3, 7) + 3 * noise(rng, 24, 2)))
     return 0.6 * rings + 0.4 * noise(rng, 256, 8)
 
 
-def planks(rng: np.random.Generator) -> np.ndarray:
+def planks(rng: Generator) -> np.ndarray:
     """Paint floor boards along u with dark seams and a shade of their own."""
     rows = int(rng.choice([4, 8, 16]))
     v = RAMP * rows
@@ -121,13 +117,13 @@ def planks(rng: np.random.Generator) -> np.ndarray:
     return paint(wood_colour(rng), np.where(dark, 0.4 * gain, gain))
 
 
-def brick(rng: np.random.Generator) -> np.ndarray:
+def brick(rng: Generator) -> np.ndarray:
     """Paint running-bond bricks with light joints."""
     base = colour(rng, (0.35, 0.8), (0.1, 0.65), (0.0, 0.09))
     return _blocks(rng, base, rows=12, columns=4, joint=0.05, shift=0.5)
 
 
-def tiles(rng: np.random.Generator) -> np.ndarray:
+def tiles(rng: Generator) -> np.ndarray:
     """Paint square floor or wall tiles, plain or as a chequerboard."""
     base = colour(rng, (0.35, 0.92), (0.0, 0.3))
     count = 2 * int(rng.integers(1, 4))
@@ -151,17 +147,14 @@ def _blocks(rng, base, *, rows, columns, joint, shift=0.0, other=None):
     return paint(mix(picture * gain[..., None], joint_colour, seam))
 
 
-def fabric(rng: np.random.Generator) -> np.ndarray:
+def fabric(rng: Generator) -> np.ndarray:
     """Paint cloth: plain weave, stripes or plaid."""
     base, other = colour(rng, (0.2, 0.9), (0.1, 0.8)), colour(rng, (0.15, 0.95), (0.1, 0.8))
     kind = rng.integers(4)
     count = int(rng.integers(3, 12))
     stripe = (np.sin(2 * np.pi * count * RAMP) > rng.uniform(-0.4, 0.7)).astype(np.float32)
-    weight = np.zeros((SIZE, SIZE), np.float32)
-    if kind in (1, 2):
-        weight = weight + 0.5 * stripe[None]
-    if kind == 2:
-        weight = weight + 0.5 * stripe[:, None]
+    across, along = 0.5 * stripe * (kind in (1, 2)), 0.5 * stripe * (kind == 2)
+    weight = across[None] + along[:, None]
     weave = 0.8 + 0.2 * noise(rng, 256, 256) + 0.15 * fractal(rng, 4)
     return paint(mix(base, other, weight), weave)
 
@@ -169,8 +162,7 @@ def fabric(rng: np.random.Generator) -> np.ndarray:
 class Atlas:
     """All tiles of one scene with their mip levels, looked up by nearest texel.
 
-    Args:
-        pictures: (S, S, 3) uint8 sRGB tiles by material number.
+    `pictures` are (S, S, 3) uint8 sRGB tiles by material number.
     """
 
     def __init__(self, pictures: dict[int, np.ndarray]) -> None:
@@ -179,7 +171,7 @@ class Atlas:
         self.levels = (ends - self.sizes**2).astype(np.int32)
         # Linear light in float32; sRGB is close to a power of 2.2.
         self._linear = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
-        # Materials without a tile are never looked up; they point at the first one.
+        # Of materials without a tile, which are never looked up, 0.
         self._starts = np.zeros(max(pictures) + 1, np.int32)
         self._texels = np.empty(len(pictures) * int(ends[-1]), np.uint32)
         for order, (material, picture) in enumerate(pictures.items()):

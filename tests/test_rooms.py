@@ -61,7 +61,8 @@ def empty_room(shapes=(), size=(6.0, 5.0, 3.0)):
     """A white room without texture, lit from (3, 2.5, 2.9)."""
     white = np.full((SIZE, SIZE, 3), 255, np.uint8)
     column = np.ones(1, np.float32)
-    materials = Materials(column, 0 * column, 0 * column, column, Atlas({0: white}))
+    none = np.zeros(1, bool)
+    materials = Materials(column, 0 * column, 0 * column, column, none, Atlas({0: white}))
     lamp = Light(np.array([3.0, 2.5, 2.9]), np.full(3, 4.0, np.float32))
     options = {"lights": [lamp], "ambient": np.full(3, 0.2, np.float32)}
     return Room(np.array(size), (0,) * 6, list(shapes), materials, **options)
@@ -310,7 +311,7 @@ def test_a_solid_casts_a_shadow_under_the_lamp():
         scene = empty_room(solids)
         hits = render.cast(scene, camera)
         seen = render.surfaces(scene, camera, hits)
-        rgb, _ = light.shade(scene, seen, hits.depth.shape)
+        rgb, _ = light.shade(scene, seen)
         x, y, z = seen.point.reshape(3, *hits.depth.shape)
         lit.append((rgb[..., 0], (z < 0.01) & (np.hypot(x - 3, y - 2.5) < 0.5)))
         outside = (z < 0.01) & (np.hypot(x - 3, y - 2.5) > 2.2)

@@ -46,7 +46,8 @@ def plain_scene(solids=()):
     """A grey plain under an empty sky."""
     grey = np.full((SIZE, SIZE, 3), 150, np.uint8)
     column = np.ones(1, np.float32)
-    materials = Materials(column, 0 * column, 0 * column, column, Atlas({0: grey}))
+    none = np.zeros(1, bool)
+    materials = Materials(column, 0 * column, 0 * column, column, none, Atlas({0: grey}))
     return Scene(np.array([400.0, 400.0, 100.0]), (0,) * 6, list(solids), materials)
 
 
@@ -101,7 +102,7 @@ def test_the_scan_agrees_with_what_the_camera_sees(number):
     street = generation._street(3, "train", number, 1)
     scene, car = street.at(0)
     camera = car.camera("L")
-    points = lidar.scan(scene, *car.lidar(), np.random.default_rng(0), street.green)
+    points = lidar.scan(scene, *car.lidar(), np.random.default_rng(0))
     depth, seen = lidar.project(points, camera), cast(scene, camera).depth
     error = np.abs(depth - seen)[depth > 0] / seen[depth > 0]
     assert np.median(error) < 0.01
@@ -216,7 +217,7 @@ def test_traffic_moves_with_its_speed():
 
 def test_a_plain_is_measured_at_its_height_with_two_centimetres_of_noise():
     position, axes = plain_rig().lidar()
-    points = lidar.scan(plain_scene(), position, axes, np.random.default_rng(1), np.zeros(1, bool))
+    points = lidar.scan(plain_scene(), position, axes, np.random.default_rng(1))
     assert len(points) > 20000
     steep = points[np.linalg.norm(points - position, axis=1) < 6]
     # Along the ray the noise is 2 cm; its vertical part is smaller by the height over the range.
@@ -275,9 +276,10 @@ def test_leaves_fray_but_never_cover_what_stands_before_them():
     pole = shapes.frustum((208.0, 201.0, 0.0), (0.1, 0.1), 9.0, 0)
     crown = shapes.ellipsoid((215.0, 200.0, 3.0), (2.0, 3.0, 2.5), 1)
     scene = plain_scene([crown, pole])
+    scene.materials.foliage = np.array([False, True])
     hits = cast(scene, plain_rig().camera("L"))
     before = hits.surface.copy() // shapes.FACES
-    foliage.fray(scene, hits, np.array([False, True]), rig.FOCAL, np.random.default_rng(0))
+    foliage.fray(scene, hits, np.random.default_rng(0))
     after = hits.surface // shapes.FACES
     changed = before != after
     assert np.array_equal(before == 2, after == 2)

@@ -16,17 +16,11 @@ SIDES = (-1, 1)
 
 @dataclass
 class Piece:
-    """A piece of furniture in its own frame.
-
-    Args:
-        shapes: its solids.
-        size: (width, depth) of the footprint [m].
-        lamps: positions (3,) of light sources inside it [m].
-    """
+    """A piece of furniture in its own frame."""
 
     shapes: list[Shape]
-    size: tuple[float, float]
-    lamps: list[np.ndarray] = field(default_factory=list)
+    size: tuple[float, float]  # (width, depth) of the footprint [m]
+    lamps: list[np.ndarray] = field(default_factory=list)  # positions (3,) of lights in it [m]
 
 
 def front(face: int, rest: int) -> tuple[int, ...]:
@@ -36,11 +30,9 @@ def front(face: int, rest: int) -> tuple[int, ...]:
 
 def small_things(kit: Kit, width: float, depth: float, height: float, most: int) -> list[Shape]:
     """Build up to `most` small objects standing on a surface of the given size and height [m]."""
-    shapes: list[Shape] = []
-    count = kit.count(0, most)
+    shapes, count = [], kit.count(0, most)
     for k in range(count):
-        # One slot each along the width keeps them from growing into each other.
-        slot = width / count
+        slot = width / count  # one each keeps them from growing into each other
         foot = (-width / 2 + slot * (k + 0.5), kit.between(-0.25, 0.25) * depth, height)
         shapes += _small_thing(kit, foot, min(slot, depth * 0.5) * 0.45)
     return shapes
@@ -48,10 +40,9 @@ def small_things(kit: Kit, width: float, depth: float, height: float, most: int)
 
 def _small_thing(kit: Kit, foot: Triple, reach: float) -> list[Shape]:
     """Build a box, cup, ball, vase, bowl or stack of books, its radius at most `reach` [m]."""
-    x, y, z = foot
-    kind = kit.count(0, 5)
-    material = kit.pick("plain", "plain", "wood", "metal")
-    size = min(reach, kit.between(0.05, 0.16))
+    (x, y, z), kind = foot, kit.count(0, 5)
+    material, size = kit.draw("plain plain wood metal", (0.05, 0.16))
+    size = min(reach, size)
     if kind == 0:
         tall, side = kit.between(0.06, 0.3), 1.4 * size
         sides = (side, side * kit.between(0.5, 1), tall)
@@ -78,9 +69,8 @@ def _small_thing(kit: Kit, foot: Triple, reach: float) -> list[Shape]:
 
 def table(kit: Kit) -> Piece:
     """Build a dining, side or coffee table with four legs or a pedestal, and things on it."""
-    low = kit.chance(0.3)
-    width, depth = kit.draw((0.7, 1.8), (0.5, 0.95))
-    height, thick = kit.between(0.38, 0.5) if low else kit.between(0.68, 0.78), 0.035
+    heights, thick = (0.38, 0.5) if kit.chance(0.3) else (0.68, 0.78), 0.035
+    width, depth, height = kit.draw((0.7, 1.8), (0.5, 0.95), heights)
     wood, metal = kit.draw("wood wood plain", "wood metal")
     top = height - thick
     if kit.chance(0.2):
@@ -93,9 +83,9 @@ def table(kit: Kit) -> Piece:
         ]
     else:
         shapes = [box((0, 0, height - thick / 2), (width, depth, thick), wood)]
-        leg, slim = kit.between(0.04, 0.08), kit.chance(0.3)
+        leg = kit.between(0.04, 0.08)
         x, y = -(width / 2 - leg), -(depth / 2 - leg)
-        if slim:
+        if kit.chance(0.3):
             corner = frustum((x, y, 0.0), (leg / 3, leg / 2), top, metal)
         else:
             corner = box((x, y, top / 2), (leg, leg, top), metal)
@@ -106,9 +96,8 @@ def table(kit: Kit) -> Piece:
 
 def chair(kit: Kit) -> Piece:
     """Build a chair with four legs and a back of slats or one panel."""
-    width, depth, seat = kit.between(0.4, 0.5), kit.between(0.4, 0.5), kit.between(0.42, 0.48)
-    height, leg = kit.between(0.82, 1.05), kit.between(0.03, 0.045)
-    frame, cushion = kit.pick("wood", "metal", "plain"), kit.pick("fabric", "wood")
+    width, depth, seat, height = kit.draw((0.4, 0.5), (0.4, 0.5), (0.42, 0.48), (0.82, 1.05))
+    leg, frame, cushion = kit.draw((0.03, 0.045), "wood metal plain", "fabric wood")
     shapes = [box((0, 0, seat - 0.025), (width, depth, 0.05), cushion)]
     x, y = width / 2 - leg / 2, depth / 2 - leg / 2
     for side in (-x, x):
@@ -128,22 +117,21 @@ def chair(kit: Kit) -> Piece:
 def table_with_chairs(kit: Kit) -> Piece:
     """Build a table with chairs drawn up to it."""
     piece, seat = table(kit), chair(kit)
-    width, depth = piece.size
+    shapes, (width, depth) = piece.shapes, piece.size
     for side, yaw in ((-1, 0.0), (1, np.pi)):
         for k in range(kit.count(0, max(1, int(width / 0.65)))):
             x = -width / 2 + 0.4 + 0.62 * k
             spot = np.array([x, side * (depth / 2 + kit.between(0.0, 0.22)), 0.0])
-            piece.shapes += [s.moved(yaw + kit.between(-0.25, 0.25), spot) for s in seat.shapes]
-    return Piece(piece.shapes, (width + 0.1, depth + 1.0))
+            shapes += [s.moved(yaw + kit.between(-0.25, 0.25), spot) for s in seat.shapes]
+    return Piece(shapes, (width + 0.1, depth + 1.0))
 
 
 def shelf(kit: Kit) -> Piece:
     """Build an open book case with books and small things on its boards."""
-    width, depth, height = kit.draw((0.6, 1.4), (0.26, 0.4), (0.8, 2.1))
-    board, wood = 0.022, kit.pick("wood", "wood", "plain")
-    left = (-(width - board) / 2, 0, height / 2)
+    width, depth, height, wood = kit.draw((0.6, 1.4), (0.26, 0.4), (0.8, 2.1), "wood wood plain")
+    board = 0.022
+    inner, left = width - 2 * board, (-(width - board) / 2, 0, height / 2)
     shapes = mirrored(box(left, (board, depth, height), wood))
-    inner = width - 2 * board
     if kit.chance(0.7):
         shapes.append(box((0, -depth / 2 + 0.006, height / 2), (inner, 0.01, height), wood))
     rows = max(2, round(height / kit.between(0.33, 0.45)))
@@ -169,8 +157,8 @@ def shelf(kit: Kit) -> Piece:
 def cabinet(kit: Kit) -> Piece:
     """Build a chest, sideboard or wardrobe with drawer fronts, perhaps below a television."""
     tall = kit.chance(0.3)
-    width, depth = kit.draw((0.5, 1.5), (0.38, 0.6))
-    height = kit.between(1.6, 2.1) if tall else kit.between(0.5, 1.1)
+    heights = (1.6, 2.1) if tall else (0.5, 1.1)
+    width, depth, height = kit.draw((0.5, 1.5), (0.38, 0.6), heights)
     side, doors = kit.draw("wood plain white", "drawers")
     middle, top = 0.06 + height / 2, height + 0.09
     doors_at, doors_size = (0, depth / 2 + 0.01, middle), (width - 0.02, 0.02, height - 0.02)
@@ -232,9 +220,9 @@ def balls(kit: Kit) -> Piece:
 
 def sofa(kit: Kit) -> Piece:
     """Build an arm chair or sofa with cushions."""
-    width, depth, arm = kit.between(0.85, 2.2), kit.between(0.8, 0.95), kit.between(0.12, 0.2)
-    cloth, other = kit.pick("fabric"), kit.pick("fabric")
-    back, inner = kit.between(0.75, 1.0), width - 2 * arm
+    width, depth, arm = kit.draw((0.85, 2.2), (0.8, 0.95), (0.12, 0.2))
+    cloth, other, back = kit.draw("fabric", "fabric", (0.75, 1.0))
+    inner = width - 2 * arm
     shapes = [
         box((0, 0, 0.2), (inner, depth, 0.28), cloth),
         box((0, -depth / 2 + 0.1, back / 2 + 0.03), (width, 0.2, back - 0.06), cloth),
@@ -253,9 +241,8 @@ def sofa(kit: Kit) -> Piece:
 
 def bed(kit: Kit) -> Piece:
     """Build a bed with head board, mattress, blanket and pillows."""
-    width, length = kit.between(0.95, 1.7), kit.between(1.95, 2.1)
-    wood, sheet, blanket = kit.pick("wood"), kit.pick("white", "fabric"), kit.pick("fabric")
-    head = kit.between(0.8, 1.15)
+    width, length, wood = kit.draw((0.95, 1.7), (1.95, 2.1), "wood")
+    sheet, blanket, head = kit.draw("white fabric", "fabric", (0.8, 1.15))
     shapes = [
         box((0, 0, 0.17), (width, length, 0.2), wood),
         box((0, 0, 0.37), (width - 0.04, length - 0.06, 0.2), sheet),
@@ -287,18 +274,17 @@ def plant(kit: Kit) -> Piece:
         frustum((0, 0, pot), (0.02, 0.015), stem, kit.pick("wood")),
     ]
     for _ in range(kit.count(6, 12)):
-        yaw, up, out = kit.between(0, 2 * np.pi), kit.between(0.0, 0.4), kit.between(0.05, 0.24)
+        yaw, up, out = kit.draw((0, 2 * np.pi), (0.0, 0.4), (0.05, 0.24))
         spot = (out * np.cos(yaw), out * np.sin(yaw), pot + stem + up)
-        radii = (kit.between(0.08, 0.18), kit.between(0.03, 0.08), kit.between(0.05, 0.14))
+        radii = kit.draw((0.08, 0.18), (0.03, 0.08), (0.05, 0.14))
         shapes.append(ellipsoid(spot, radii, green, yaw=yaw, pitch=kit.between(-0.8, 0.8)))
     return Piece(shapes, (0.75, 0.75))
 
 
 def counter(kit: Kit) -> Piece:
     """Build a kitchen run: base units, worktop and wall units above."""
-    width, depth = kit.between(1.4, 2.6), 0.6
-    doors, top, side = kit.draw("drawers", "plain wood", "white wood")
-    faces = front(doors, side)
+    width, doors, top, side = kit.draw((1.4, 2.6), "drawers", "plain wood", "white wood")
+    depth, faces = 0.6, front(doors, side)
     shapes = [
         box((0, -0.03, 0.04), (width, depth - 0.1, 0.08), side),
         box((0, -0.01, 0.46), (width, depth - 0.02, 0.76), faces, fit=True),
@@ -314,8 +300,7 @@ def counter(kit: Kit) -> Piece:
 
 def slope(kit: Kit) -> Piece:
     """Build something sloped: a leaning board or ladder, a ramp or a drawing desk."""
-    kind = kit.count(0, 3)
-    material = kit.pick("wood", "plain", "tiles")
+    kind, material = kit.count(0, 3), kit.pick("wood", "plain", "tiles")
     if kind <= 1:
         return _leaning(kit, material, ladder=kind == 1)
     if kind == 2:

@@ -12,8 +12,7 @@ from sample_data.rooms.scene import Room, sample_scene
 from sample_data.rooms.view import find_view
 from sample_data.sample_set import SPLITS, SampleSet
 
-TRAIN_FRAMES_PER_SCENE = 8
-VAL_FRAMES_PER_SCENE = 2
+FRAMES_PER_SCENE = 8  # of train
 
 
 def frame_path(root: Path, split: str, index: int, frames_per_scene: int) -> Path:
@@ -30,7 +29,7 @@ def _scene(seed: int, split: str, number: int) -> Room:
 
 
 def render_frame(
-    seed: int, split: str, index: int, *, frames_per_scene: int = TRAIN_FRAMES_PER_SCENE
+    seed: int, split: str, index: int, *, frames_per_scene: int = FRAMES_PER_SCENE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render a frame by its number in the split, from 0; a val room always has 2 frames.
 
@@ -43,13 +42,12 @@ def render_frame(
     room = _scene(seed, split, number)
     rng = np.random.default_rng([seed, SPLITS[split], number, 2, frame])
     camera, hits = find_view(room, rng)
-    depth, shape = hits.depth, hits.depth.shape
-    seen = surfaces(room, camera, hits)
-    light, gloss = shade(room, seen, shape)
+    seen, depth = surfaces(room, camera, hits), hits.depth
+    light, gloss = shade(room, seen)
     rgb = sensor.expose(light, rng)
     if split == "train":
-        infrared = room.materials.infrared.take(seen.material).reshape(shape)
-        depth = sensor.kinect(depth, seen.facing.reshape(shape), infrared, gloss, rng)
+        infrared = room.materials.infrared.take(seen.material).reshape(seen.shape)
+        depth = sensor.kinect(depth, seen.facing.reshape(seen.shape), infrared, gloss, rng)
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)), sensor.millimetres(depth)
 
 
@@ -61,8 +59,8 @@ ROOMS = SampleSet(
     version=1,
     n_train=480,
     n_val=48,
-    frames_per_scene=TRAIN_FRAMES_PER_SCENE,
-    val_frames_per_scene=VAL_FRAMES_PER_SCENE,
+    frames_per_scene=FRAMES_PER_SCENE,
+    val_frames_per_scene=2,
     frame_path=frame_path,
     render=render_frame,
     farthest=sensor.FARTHEST,

@@ -6,11 +6,11 @@ import numpy as np
 
 from sample_data.render import Surfaces, visibility
 from sample_data.rooms.scene import Room
-from sample_data.shapes import Shape, dot, entry, turned
+from sample_data.shapes import Shape, column, dot, entry, turned
 
 
-def shade(room: Room, seen: Surfaces, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the light that arrives at the camera from surfaces `seen` in a picture (H, W).
+def shade(room: Room, seen: Surfaces) -> tuple[np.ndarray, np.ndarray]:
+    """Return the light that arrives at the camera from the surfaces that a picture (H, W) shows.
 
     Returns:
         rgb: (H, W, 3) float32 linear radiance; gloss: (H, W) float32 mirror highlight in [0, 1].
@@ -22,12 +22,12 @@ def shade(room: Room, seen: Surfaces, shape: tuple[int, int]) -> tuple[np.ndarra
     glossy = table.shininess.take(seen.material)
     highlight = np.zeros_like(glossy)
     for lamp in room.lights:
-        beam = lamp.position.astype(np.float32)[:, None] - seen.point
+        beam = column(lamp.position) - seen.point
         square = dot(beam, beam)
         inverse = 1 / np.sqrt(square + np.float32(1e-6))
         cosine = dot(beam, seen.normal) * inverse
         is_lit = partial(_is_lit, room.shapes, lamp.position)
-        visible = visibility(seen, cosine > 0, shape, slice(0, None, 2), 4e-3, is_lit)
+        visible = visibility(seen, cosine > 0, slice(0, None, 2), 4e-3, is_lit)
         # The 0.6 stands for the size of the lamp: a point would burn out its surroundings.
         strength = np.maximum(cosine, 0) * visible / (square + np.float32(0.6))
         light += strength * lamp.power[:, None]
@@ -35,8 +35,8 @@ def shade(room: Room, seen: Surfaces, shape: tuple[int, int]) -> tuple[np.ndarra
         mirror = dot(beam, seen.ray + 2 * seen.normal * seen.facing) * inverse
         highlight += np.clip(mirror, 0, 1) ** 24 * visible * glossy
     rgb = albedo * (light + table.emission.take(seen.material)) + 0.25 * highlight
-    rgb = np.ascontiguousarray(rgb.T).reshape(*shape, 3)
-    return rgb, np.minimum(highlight, 1).reshape(shape)
+    rgb = np.ascontiguousarray(rgb.T).reshape(*seen.shape, 3)
+    return rgb, np.minimum(highlight, 1).reshape(seen.shape)
 
 
 def _corner_darkening(room: Room, seen: Surfaces) -> np.ndarray:
@@ -51,7 +51,7 @@ def _corner_darkening(room: Room, seen: Surfaces) -> np.ndarray:
 
 def _is_lit(shapes: list[Shape], lamp: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return (n,) bool, the points `start` (3, n) that see the lamp at (3,) [m]."""
-    beam = lamp.astype(np.float32)[:, None] - start
+    beam = column(lamp) - start
     length = np.sqrt(dot(beam, beam))
     unit = -beam / length
     lit = np.ones(length.shape, bool)

@@ -1,7 +1,4 @@
-"""Sampling of one furnished room: its walls, materials, furniture and lights.
-
-World coordinates are metres, z up; the room fills [0, size] on each axis.
-"""
+"""Sampling of one furnished room: its walls, materials, furniture and lights."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,30 +31,18 @@ class Light:
 
 @dataclass
 class Room(Scene):
-    """A furnished room.
+    """A furnished room."""
 
-    Args:
-        zones: floor rectangles a camera may stand in [m].
-        lights: those that cast shadows.
-        ambient: (3,) linear RGB light without direction.
-    """
-
-    zones: list[Area] = field(default_factory=list)
-    lights: list[Light] = field(default_factory=list)
-    ambient: np.ndarray | None = None
+    zones: list[Area] = field(default_factory=list)  # floor a camera may stand on [m]
+    lights: list[Light] = field(default_factory=list)  # those that cast shadows
+    ambient: np.ndarray | None = None  # (3,) linear RGB light without direction
 
 
 def sample_scene(seed: int, split_id: int, number: int) -> Room:
     """Return the room with this number; the same arguments always give the same room."""
-    palette = read_palette(MATERIALS, textures)
-    room = _furnish(Kit(np.random.default_rng([seed, split_id, number, 0]), palette))
-    room.materials = bake(palette, room.shapes, room.hull, (seed, split_id, number))
-    return room
-
-
-def _furnish(kit: Kit) -> Room:
-    """Draw a room, place the furniture and choose the lights."""
-    size = np.array([kit.between(3.2, 7.6), kit.between(3.0, 6.2), kit.between(2.35, 3.2)])
+    palette, key = read_palette(MATERIALS, textures), (seed, split_id, number)
+    kit = Kit(np.random.default_rng([*key, 0]), palette)
+    size = np.array(kit.draw((3.2, 7.6), (3.0, 6.2), (2.35, 3.2)))
     plan = Plan(kit, size)
     walls = [kit.roles["wall"][0]] * 4
     if kit.chance(0.5):
@@ -68,6 +53,7 @@ def _furnish(kit: Kit) -> Room:
         _fill(plan, zone)
     room = Room(size, hull, plan.shapes, zones=zones)
     _lights(plan, room)
+    room.materials = bake(palette, room.shapes, hull, key)
     return room
 
 

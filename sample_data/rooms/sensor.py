@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from sample_data.camera import develop
 
@@ -13,15 +14,13 @@ NEAREST, FARTHEST = 0.5, 10.0  # [m]
 
 # depth = 351.3 / (1092.5 - raw), the calibration of the NYU toolbox: raw values are whole numbers.
 _RAW_SCALE = 351.3
-# Distance of the pattern projector from the infrared camera [m].
-_BASELINE = 0.075
+_BASELINE = 0.075  # [m] from the infrared camera to the pattern projector
 
 
-def expose(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def expose(rgb: np.ndarray, rng: Generator) -> np.ndarray:
     """Return the (H, W, 3) uint8 sRGB camera picture of linear radiance (H, W, 3), overwritten.
 
-    It has random exposure and white balance, vignetting, soft optics, noise and the white border
-    of a few pixels that NYU frames have.
+    Exposure and white balance are random; it has the white border of a few pixels of NYU frames.
     """
     # Mean of the picture after exposure, in linear light: 0.05 is dim, 0.25 bright.
     target = np.exp(rng.uniform(np.log(0.05), np.log(0.22)))
@@ -41,7 +40,7 @@ def millimetres(depth: np.ndarray) -> np.ndarray:
     return np.where(depth > 0, limited, 0).astype(np.float32)
 
 
-def _blotches(rng: np.random.Generator, shape: tuple[int, int], cell: int) -> np.ndarray:
+def _blotches(rng: Generator, shape: tuple[int, int], cell: int) -> np.ndarray:
     """Return (H, W) float32 smooth noise of deviation 1 or so with blobs of `cell` pixels."""
     size = (shape[0] // cell + 2, shape[1] // cell + 2)
     coarse = rng.standard_normal(size, dtype=np.float32)
@@ -49,22 +48,13 @@ def _blotches(rng: np.random.Generator, shape: tuple[int, int], cell: int) -> np
 
 
 def kinect(
-    depth: np.ndarray,
-    facing: np.ndarray,
-    infrared: np.ndarray,
-    gloss: np.ndarray,
-    rng: np.random.Generator,
+    depth: np.ndarray, facing: np.ndarray, infrared: np.ndarray, gloss: np.ndarray, rng: Generator
 ) -> np.ndarray:
-    """Return (H, W) float32 depth [m] as the sensor measures it, 0 where it cannot.
+    """Return depth [m] as the sensor measures it, quantised like disparity, 0 where it cannot.
 
-    It is quantised like the sensor's disparity. All inputs are (H, W) float32.
-
-    Args:
-        depth: true z-depth [m].
-        facing: cosine between surface normal and view.
-        infrared: reflectance at the projector's wavelength.
-        gloss: mirror highlight, 0 to 1.
-        rng: stream of the frame.
+    Args, all (H, W) float32 as the result:
+        depth: true z-depth [m]. facing: cosine between surface normal and view.
+        infrared: reflectance at the projector's wavelength. gloss: mirror highlight, 0 to 1.
     """
     shape = depth.shape
     raw = _RAW_SCALE / depth
@@ -81,11 +71,8 @@ def kinect(
     hole |= (broad > 2.9) & (fine > 0.4)
     # Matching works on windows of pixels, so holes are blots and not single grains.
     hole = cv2.medianBlur(hole.astype(np.uint8), 5) > 0
-    hole |= _occluded(depth) | _edges(depth, rng)
-    hole |= _outside(shape, rng)
-    hole |= (seen < NEAREST) | (seen > FARTHEST)
-    seen[hole] = 0
-    return seen
+    hole |= _occluded(depth) | _edges(depth, rng) | _outside(shape, rng)
+    return np.where(hole | (seen < NEAREST) | (seen > FARTHEST), np.float32(0), seen)
 
 
 def _occluded(depth: np.ndarray) -> np.ndarray:
@@ -101,7 +88,7 @@ def _occluded(depth: np.ndarray) -> np.ndarray:
     return cv2.morphologyEx(hidden, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
 
 
-def _edges(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _edges(depth: np.ndarray, rng: Generator) -> np.ndarray:
     """Mark a band of ragged width along depth discontinuities, where the matching windows fail."""
     square = np.ones((3, 3), np.uint8)
     jump = cv2.dilate(depth, square) - cv2.erode(depth, square) > 0.06 * depth
@@ -113,14 +100,11 @@ def _edges(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return ((edge > 0) & (patches > -0.7)) | (wide & (patches > 1.1))
 
 
-def _outside(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _outside(shape: tuple[int, int], rng: Generator) -> np.ndarray:
     """Mark the rim the depth camera does not cover after alignment with the colour camera."""
-    height, width = shape
     top, bottom = 42 + rng.integers(-3, 4, 2), 472 + rng.integers(-3, 4, 2)
     left, right = 30 + rng.integers(-4, 5, 2), 608 + rng.integers(-4, 5, 2)
-    corners = np.array(
-        [[left[0], top[0]], [right[0], top[1]], [right[1], bottom[1]], [left[1], bottom[0]]]
-    )
-    inside = np.zeros((height, width), np.uint8)
-    cv2.fillConvexPoly(inside, corners.astype(np.int32), 1)
+    x, y = (left[0], right[0], right[1], left[1]), (top[0], top[1], bottom[1], bottom[0])
+    inside = np.zeros(shape, np.uint8)
+    cv2.fillConvexPoly(inside, np.stack([x, y], axis=1).astype(np.int32), 1)
     return inside == 0

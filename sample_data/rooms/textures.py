@@ -40,13 +40,12 @@ def wallpaper(rng: np.random.Generator) -> np.ndarray:
     other = base * rng.uniform(0.62, 0.88) if rng.random() < 0.75 else colour(rng, (0.4, 0.9))
     angle = 2 * np.pi * int(rng.integers(3, 9))
     u, v = np.meshgrid(RAMP, RAMP)
-    kind = rng.integers(3)
-    if kind == 0:
-        wave = np.sin(angle * u)
-    elif kind == 1:
-        wave = np.sin(angle * u) * np.sin(angle * v) - 0.45
-    else:
-        wave = np.sin(angle * (u + v)) + np.sin(angle * (u - v)) - 0.6
+    patterns = (
+        np.sin(angle * u),
+        np.sin(angle * u) * np.sin(angle * v) - 0.45,
+        np.sin(angle * (u + v)) + np.sin(angle * (u - v)) - 0.6,
+    )
+    wave = patterns[rng.integers(3)]
     return paint(mix(base, other, np.clip(wave * 4 + 0.5, 0, 1)), 0.94 + 0.1 * noise(rng, 96, 96))
 
 

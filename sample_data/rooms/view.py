@@ -12,10 +12,9 @@ _TRIES = 300
 
 
 def camera_at(position: np.ndarray, yaw: float, pitch: float, roll: float, step: int = 1) -> Camera:
-    """Return a Kinect-like camera at `position` (3,) [m].
+    """Return a Kinect-like camera at `position` (3,) [m], turned by angles of `camera_axes` [rad].
 
-    The angles [rad] are those of `camera_axes`; every step-th row and column of the 480 x 640
-    picture is kept.
+    Every step-th row and column of the 480 x 640 picture is kept.
     """
     axes = camera_axes(yaw, pitch, roll)
     return pinhole(position, axes, (WIDTH, HEIGHT), FOCAL, (CX, CY), step)
@@ -24,8 +23,7 @@ def camera_at(position: np.ndarray, yaw: float, pitch: float, roll: float, step:
 def find_view(room: Room, rng: np.random.Generator) -> tuple[Camera, Hits]:
     """Draw poses until one is good; return its camera and full-size picture of hits.
 
-    Every depth lies within the limits of the sensor. The demands on variety shrink with the
-    number of tries, so a bare room ends in a plainer view and never in an endless search.
+    Every depth lies within the limits of the sensor; the demands on variety shrink with each try.
     """
     for attempt in range(_TRIES):
         patience = 1 - attempt / _TRIES

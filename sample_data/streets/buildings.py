@@ -1,7 +1,7 @@
 """Houses beside a street, and the walls, garages and fences around them.
 
-The frame of a building: origin at its front line, x along the street, y away from it, z up,
-metres. The front is the -y face.
+The frame of a building: origin at its front line, the -y face; x along the street, y away from it,
+z up, metres.
 """
 
 import numpy as np
@@ -17,10 +17,9 @@ def _roof(
 ) -> Shape:
     """Build a roof of 45 degrees: a square bar on its edge, its lower half in the house.
 
-    `width` is the span across the ridge, `length` that along it, `y` its middle. The gables lie a
-    little behind the walls, or the lower half would show.
+    `width` is the span across the ridge, `length` that along it, `y` its middle.
     """
-    length -= 0.04
+    length -= 0.04  # a little behind the walls, or the lower half would show
     edge = width / np.sqrt(2)
     if along == "x":
         faces = (gable, gable, roof, roof, roof, roof)
@@ -31,11 +30,11 @@ def _roof(
 
 def block(kit: Kit, width: float) -> list[Shape]:
     """Build a town house or office `width` [m] wide, a multiple of BAY, its front on the line."""
-    storeys, depth = kit.count(2, 5), kit.between(9.0, 12.0)
-    front = kit.pick("facade", "facade", "facade", "office")
-    height, base = STOREY * storeys, 3.6
+    storeys, base = kit.count(2, 5), 3.6
+    depth, front = kit.draw((9.0, 12.0), "facade facade facade office")
     trim, ground = kit.draw("concrete", "shop")
-    y, top = depth / 2, base + height
+    y, height = depth / 2, STOREY * storeys
+    top = base + height
     ground_faces = (trim, trim, ground, trim, trim, trim)
     shapes = [
         box((0, y, base + height / 2), (width, depth, height), front),
@@ -57,21 +56,16 @@ def block(kit: Kit, width: float) -> list[Shape]:
     if kit.chance(0.4):
         spot = (kit.between(-0.3, 0.3) * width, -0.6, 2.75)
         shapes.append(box(spot, (4.0, 1.3, 0.05), kit.pick("cloth"), pitch=0.25))
-    # Steps of a door, a drain pipe at the corner.
     step = (kit.between(-0.35, 0.35) * width, -0.3, 0.1)
     pipe = (width / 2 - 0.15, -0.12, top / 2)
-    return [
-        *shapes,
-        box(step, (1.6, 0.6, 0.2), trim),
-        box(pipe, (0.12, 0.12, top), kit.pick("metal")),
-    ]
+    shapes.append(box(step, (1.6, 0.6, 0.2), trim))
+    return [*shapes, box(pipe, (0.12, 0.12, top), kit.pick("metal"))]
 
 
 def house(kit: Kit, width: float) -> list[Shape]:
     """Build a detached house with a pitched roof; its front is on the line."""
-    depth, storeys = BAY * kit.count(2, 4), kit.count(1, 2)
-    height, plinth, wall = STOREY * storeys, 0.4, kit.pick("facade")
-    roof, trim = kit.draw("roof", "concrete")
+    depth, height, plinth = BAY * kit.count(2, 4), STOREY * kit.count(1, 2), 0.4
+    wall, roof, trim = kit.draw("facade", "roof", "concrete")
     y, top = depth / 2, plinth + height
     shapes = [
         box((0, y, plinth + height / 2), (width, depth, height), wall),

@@ -12,38 +12,29 @@ import numpy as np
 
 from sample_data.render import Hits, Surfaces, visibility
 from sample_data.scene import Scene
-from sample_data.shapes import FACES, Shape, corners, dot, entry, turned
+from sample_data.shapes import FACES, Shape, column, corners, dot, entry, turned
 
 
 @dataclass(frozen=True)
 class Daylight:
-    """Weather of a scene.
+    """Weather of a scene; colours are (3,) linear RGB."""
 
-    Args:
-        sun: (3,) unit vector towards the sun; sunlight: (3,) linear RGB.
-        zenith, horizon: (3,) linear RGB of the sky above and at the horizon.
-        ambient: (3,) linear RGB that the whole sky sends onto level ground.
-        clouds: covered fraction of the sky, 0 to 1; seed: of their shapes.
-        visibility: distance at which haze leaves 1 / e of the contrast [m].
-    """
-
-    sun: np.ndarray
+    sun: np.ndarray  # (3,) unit vector towards it
     sunlight: np.ndarray
-    zenith: np.ndarray
+    zenith: np.ndarray  # of the sky above
     horizon: np.ndarray
-    ambient: np.ndarray
-    clouds: float
-    seed: int
-    visibility: float
+    ambient: np.ndarray  # what the whole sky sends onto level ground
+    clouds: float  # covered fraction of the sky, 0 to 1
+    seed: int  # of the clouds' shapes
+    visibility: float  # distance at which haze leaves 1 / e of the contrast [m]
 
 
 def sample_daylight(rng: np.random.Generator) -> Daylight:
     """Draw the weather: mostly sun with some clouds, at times an overcast sky."""
     overcast = rng.random() < 0.25
     height, around = np.radians(rng.uniform(18, 58)), rng.uniform(0, 2 * np.pi)
-    sun = np.array(
-        [np.cos(height) * np.cos(around), np.cos(height) * np.sin(around), np.sin(height)]
-    )
+    level = np.cos(height)
+    sun = np.array([level * np.cos(around), level * np.sin(around), np.sin(height)])
     if overcast:
         grey = np.array([0.95, 1.0, 1.06]) * rng.uniform(0.75, 1.0)
         sunlight, ambient, clouds = grey * rng.uniform(0.0, 0.2), grey * 0.6, 1.0
@@ -71,14 +62,12 @@ def sky(light: Daylight, ray: np.ndarray) -> np.ndarray:
     if 0 < light.clouds < 1:
         # Clouds lie on a plane far above; near the horizon they crowd together.
         scale = 90 / (up + np.float32(0.12)) / length
-        column, row = (ray[:2] * scale).astype(np.int32) & 1023
-        chart = _cloud_chart(light.seed)[row, column]
+        x, y = (ray[:2] * scale).astype(np.int32) & 1023
+        chart = _cloud_chart(light.seed)[y, x]
         cover = np.clip((chart - (0.85 - 0.5 * light.clouds)) * 5, 0, 1) * 0.8
     toward = dot(ray, light.sun.astype(np.float32)) / length
     glare = np.clip(toward, 0, 1) ** 24 * np.float32(0.8 * light.sunlight.mean())
-    low = light.horizon.astype(np.float32)[:, None]
-    rise = (light.zenith - light.horizon).astype(np.float32)[:, None]
-    clear = low + rise * np.sqrt(up)
+    clear = column(light.horizon) + column(light.zenith - light.horizon) * np.sqrt(up)
     return clear + (np.float32(1.15 * light.horizon.mean()) - clear) * cover + glare
 
 
@@ -93,24 +82,19 @@ def _cloud_chart(seed: int) -> np.ndarray:
     return chart
 
 
-def shade_street(
-    scene: Scene, light: Daylight, seen: Surfaces, hits: Hits, green: np.ndarray
-) -> np.ndarray:
-    """Return (H, W, 3) float32 linear radiance at the camera.
-
-    `green` (M,) bool marks materials through which some light passes.
-    """
-    shape, depth, table = hits.depth.shape, hits.depth.ravel(), scene.materials
+def shade_street(scene: Scene, light: Daylight, seen: Surfaces, hits: Hits) -> np.ndarray:
+    """Return (H, W, 3) float32 linear radiance at the camera."""
+    depth, table = hits.depth.ravel(), scene.materials
     solid = ~is_sky(hits)
     albedo = table.atlas.lookup(seen.material, seen.uv, seen.texels)
     cosine = dot(seen.normal, light.sun.astype(np.float32))
-    soft = green.take(seen.material)
+    soft = table.foliage.take(seen.material)
     cosine[soft] = 0.25 + 0.75 * cosine[soft]
     near = solid & (depth < 150)
 
     def lit_from(toward: np.ndarray, where: np.ndarray, step: int) -> np.ndarray:
         pick, is_lit = slice(step // 2, None, step), partial(_is_lit, scene.shapes, toward)
-        return visibility(seen, where & near, shape, pick, 0.02, is_lit)
+        return visibility(seen, where & near, pick, 0.02, is_lit)
 
     visible = lit_from(light.sun, cosine > 0, 2)
     # What has something right above it, as the road under a car, sees little of the sky.
@@ -119,20 +103,15 @@ def shade_street(
     facing_sky = (0.5 + 0.5 * seen.normal[2]) * (0.35 + 0.65 * open_above)
     # Light from the ground below, which is brighter under a high sun.
     bounce = (0.5 - 0.5 * seen.normal[2]) * np.float32(0.12 + 0.1 * light.sun[2])
-    sunlight, ambient, both, haze = (
-        rgb.astype(np.float32)[:, None]
-        for rgb in (
-            light.sunlight, light.ambient, light.sunlight + light.ambient, 0.6 * light.horizon
-        )
-    )  # fmt: skip
-    rgb = direct * sunlight + facing_sky * ambient
-    rgb += bounce * both + table.emission.take(seen.material)
+    rgb = direct * column(light.sunlight) + facing_sky * column(light.ambient)
+    rgb += bounce * column(light.sunlight + light.ambient) + table.emission.take(seen.material)
     rgb *= albedo
     mirror, index = _mirrored(scene, light, seen, solid)
     rgb[:, index] += mirror
+    haze = column(0.6 * light.horizon)
     rgb = haze + (rgb - haze) * np.exp(depth * np.float32(-1 / light.visibility))
     rgb = np.where(solid, rgb, sky(light, seen.ray))
-    return np.ascontiguousarray(rgb.T).reshape(*shape, 3)
+    return np.ascontiguousarray(rgb.T).reshape(*seen.shape, 3)
 
 
 def _mirrored(
@@ -147,7 +126,7 @@ def _mirrored(
     length = np.sqrt(dot(bounced, bounced))
     # Trees and houses stand around: only the part above them mirrors the sky.
     height = np.clip(bounced[2] / length * 6 - 0.8, 0, 1)
-    dark = (0.25 * light.ambient).astype(np.float32)[:, None]
+    dark = column(0.25 * light.ambient)
     return weight * (dark + (sky(light, bounced) - dark) * height), index
 
 
@@ -177,6 +156,6 @@ def _is_lit(shapes: list[Shape], toward: np.ndarray, start: np.ndarray) -> np.nd
         rays = rays[lit[rays]]
         if not rays.size:
             continue
-        direction = (shape.axes @ toward).astype(np.float32)[:, None]
+        direction = column(shape.axes @ toward)
         lit[rays[np.isfinite(entry(shape, start.take(rays, axis=1), direction))]] = False
     return lit

@@ -8,16 +8,13 @@ import numpy as np
 from sample_data.camera import develop
 from sample_data.render import cast, surfaces
 from sample_data.sample_set import SPLITS, SampleSet
-from sample_data.scene import Scene
 from sample_data.streets import lidar
 from sample_data.streets.daylight import shade_street
 from sample_data.streets.foliage import drape, fray
-from sample_data.streets.rig import CAMERAS, FOCAL, Rig
+from sample_data.streets.rig import CAMERAS, Rig
 from sample_data.streets.scene import Street, sample_street
 
-# Frames are counted by file: two cameras a moment.
-TRAIN_FRAMES_PER_SCENE = 16
-VAL_FRAMES_PER_SCENE = 8
+FRAMES_PER_SCENE = 16  # of train, counted by file: two cameras a moment
 # The published split: sequences 00 to 10 for training, 11 to 21 for validation.
 _SEQUENCES = 11
 
@@ -25,8 +22,7 @@ _SEQUENCES = 11
 def frame_path(root: Path, split: str, index: int, frames_per_scene: int) -> Path:
     """Return the file of a frame, e.g. train/00/00003-L.h5, L and R by turns.
 
-    The streets are dealt out to the eleven sequences of the split, so a sequence of a large set
-    passes through several streets.
+    A sequence of a large set passes through several streets: every eleventh of the split.
     """
     number, frame, frames = STREETS.locate(split, index, frames_per_scene)
     moment, side = divmod(frame, 2)
@@ -47,36 +43,33 @@ def _street(seed: int, split: str, number: int, moments: int) -> Street:
 @lru_cache(maxsize=1)
 def _moment(
     seed: int, split: str, number: int, moments: int, moment: int
-) -> tuple[Scene, Rig, np.ndarray]:
+) -> tuple[Street, Rig, np.ndarray]:
     """Return what is the same for both cameras: traffic, poses and points (N, 3) of the scan."""
-    street = _street(seed, split, number, moments)
-    scene, rig = street.at(moment)
+    street, rig = _street(seed, split, number, moments).at(moment)
     rng = np.random.default_rng([seed, SPLITS[split], number, 6, moment])
-    return scene, rig, lidar.scan(scene, *rig.lidar(), rng, street.green)
+    return street, rig, lidar.scan(street, *rig.lidar(), rng)
 
 
 def render_frame(
-    seed: int, split: str, index: int, *, frames_per_scene: int = TRAIN_FRAMES_PER_SCENE
+    seed: int, split: str, index: int, *, frames_per_scene: int = FRAMES_PER_SCENE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render a frame by its number in the split, from 0; a val street always has 8 frames.
+    """Render a frame by its number in the split, from 0; odd ones are of the right camera.
 
-    Odd numbers are the right camera.
+    A val street always has 8 frames.
 
     Returns:
         rgb: (3, 375, 1242) uint8;
         depth: (375, 1242) float32 z-depth [m] of one LiDAR scan, 0 where no point fell.
     """
     number, frame, frames = STREETS.locate(split, index, frames_per_scene)
-    moments, (moment, side) = _moments(frames), divmod(frame, 2)
-    street = _street(seed, split, number, moments)
-    scene, rig, points = _moment(seed, split, number, moments, moment)
-    key = [seed, SPLITS[split], number]
-    camera = rig.camera(CAMERAS[side])
-    hits = cast(scene, camera)
-    fray(scene, hits, street.green, FOCAL, np.random.default_rng([*key, 7, frame]))
-    seen = surfaces(scene, camera, hits)
-    drape(scene, seen, street.green)
-    light = shade_street(scene, street.daylight, seen, hits, street.green)
+    moment, side = divmod(frame, 2)
+    street, rig, points = _moment(seed, split, number, _moments(frames), moment)
+    key, camera = [seed, SPLITS[split], number], rig.camera(CAMERAS[side])
+    hits = cast(street, camera)
+    fray(street, hits, np.random.default_rng([*key, 7, frame]))
+    seen = surfaces(street, camera, hits)
+    drape(street, seen)
+    light = shade_street(street, street.daylight, seen, hits)
     # The exposure is that of a fixed camera in this weather; the noise is new in every picture.
     gain = _exposure(light, np.random.default_rng([*key, 4]))
     rgb = develop(light, gain, np.random.default_rng([*key, 5, frame]))
@@ -99,8 +92,8 @@ STREETS = SampleSet(
     version=1,
     n_train=64,
     n_val=16,
-    frames_per_scene=TRAIN_FRAMES_PER_SCENE,
-    val_frames_per_scene=VAL_FRAMES_PER_SCENE,
+    frames_per_scene=FRAMES_PER_SCENE,
+    val_frames_per_scene=8,
     frame_path=frame_path,
     render=render_frame,
     farthest=lidar.FARTHEST,

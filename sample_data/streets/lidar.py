@@ -6,6 +6,7 @@ L lasers, A azimuth steps of one scan; only the sector in front of the cameras i
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from sample_data.camera import ALL, Camera, Window, columns
 from sample_data.render import cast, surfaces
@@ -29,9 +30,9 @@ _HALF_SIGNAL = 3e-7
 
 @dataclass(frozen=True)
 class Scanner(Camera):
-    """Rays of one scan as a camera whose picture has a row for each laser.
+    """A camera whose picture has a row for each laser, which bends away from the horizon.
 
-    L lasers and A azimuths: the slopes u, v are (L, A), and a row bends away from the horizon.
+    The slopes u, v are (L, A).
     """
 
     def rays(self, frame: np.ndarray | None = None, window: Window = ALL) -> np.ndarray:
@@ -40,13 +41,12 @@ class Scanner(Camera):
         return right * self.u[window] + down * self.v[window] + forward
 
 
-def scanner(position: np.ndarray, axes: np.ndarray, rng: np.random.Generator) -> Scanner:
+def scanner(position: np.ndarray, axes: np.ndarray, rng: Generator) -> Scanner:
     """Return the scanner of one turn at `position` (3,) [m] with camera-like `axes` (3, 3).
 
     Where the turn begins and each laser's lag are random.
     """
-    step = np.radians(AZIMUTH_STEP)
-    count = int(SECTOR / AZIMUTH_STEP)
+    step, count = np.radians(AZIMUTH_STEP), int(SECTOR / AZIMUTH_STEP)
     nominal = (np.arange(-count, count + 1) + rng.uniform(-0.5, 0.5)) * step
     azimuth = nominal + rng.uniform(-0.5, 0.5, (len(ELEVATIONS), 1)) * step
     tangent = -np.tan(np.radians(ELEVATIONS))
@@ -56,17 +56,10 @@ def scanner(position: np.ndarray, axes: np.ndarray, rng: np.random.Generator) ->
     return Scanner(position, axes, u, v, second - first)
 
 
-def scan(
-    scene: Scene,
-    position: np.ndarray,
-    axes: np.ndarray,
-    rng: np.random.Generator,
-    green: np.ndarray,
-) -> np.ndarray:
+def scan(scene: Scene, position: np.ndarray, axes: np.ndarray, rng: Generator) -> np.ndarray:
     """Measure the points of one turn; the pose is that of `scanner`.
 
     Returns (N, 3) float64 world coordinates [m], with noise, only of pulses that came back.
-    `green` (M,) bool marks materials whose leaves let pulses through and blur them.
     """
     device = scanner(position, axes, rng)
     hits = cast(scene, device)
@@ -80,7 +73,7 @@ def scan(
     chance = table.infrared.take(seen.material) * signal / (signal + _HALF_SIGNAL)
     chance *= np.clip(0.75 + 15 * grey, 0, 1)
     sigma = np.full(len(distance), RANGE_NOISE)
-    leaves = green.take(seen.material)
+    leaves = table.foliage.take(seen.material)  # let pulses through and blur them
     chance[leaves] *= 0.96
     sigma[leaves] = FOLIAGE_NOISE
     draw = rng.random(len(distance))
@@ -97,15 +90,14 @@ def project(points: np.ndarray, camera: Camera) -> np.ndarray:
     """
     local = (points - camera.position) @ camera.axes
     local = local[(local[:, 2] > NEAREST) & (local[:, 2] < FARTHEST)]
-    shape = len(camera.v), camera.u.size
-    cells = []
+    local = local[np.argsort(-local[:, 2])]  # of those in one pixel the last written stays
+    depth = np.zeros((len(camera.v), camera.u.size), np.float32)
+    cells, inside = [], np.ones(len(local), bool)
     for axis, slopes in ((1, camera.v.ravel()), (0, camera.u.ravel())):
         pitch = float(slopes[-1] - slopes[0]) / (len(slopes) - 1)
         slope = local[:, axis] / local[:, 2]
         cells.append(np.rint((slope - float(slopes[0])) / pitch).astype(np.int64))
+        inside &= (cells[-1] >= 0) & (cells[-1] < len(slopes))
     row, column = cells
-    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-    nearest = np.full(shape, np.inf, np.float32)
-    z = local[inside, 2].astype(np.float32)
-    np.minimum.at(nearest, (row[inside], column[inside]), z)
-    return np.where(np.isfinite(nearest), nearest, np.float32(0))
+    depth[row[inside], column[inside]] = local[inside, 2]
+    return depth

@@ -13,24 +13,16 @@ CX, CY = 607.19, 185.22
 BASELINE = 0.54  # [m] from the left to the right camera
 CAMERA_HEIGHT = 1.65  # [m] above the road
 CAMERAS = ("L", "R")
-
-# LiDAR in the frame of the left camera [m].
-LIDAR_OFFSET = np.array([0.06, -0.08, -0.27])
+LIDAR_OFFSET = np.array([0.06, -0.08, -0.27])  # in the frame of the left camera [m]
 
 
 @dataclass(frozen=True)
 class Rig:
-    """Where the sensors are at one moment.
+    """Where the sensors are at one moment."""
 
-    Args:
-        position: (3,) world position of the left camera [m].
-        axes: (3, 3) columns are right, down and forward of both cameras in the world.
-        mount: (3, 3) rotation from the LiDAR's frame to the cameras'.
-    """
-
-    position: np.ndarray
-    axes: np.ndarray
-    mount: np.ndarray
+    position: np.ndarray  # (3,) of the left camera in the world [m]
+    axes: np.ndarray  # (3, 3) columns are right, down and forward of both cameras in the world
+    mount: np.ndarray  # (3, 3) rotation from the LiDAR's frame to the cameras'
 
     def camera(self, side: str) -> Camera:
         """Return the left ("L") or right ("R") camera."""

@@ -12,17 +12,14 @@ _FOOT = (0, 0, 0)
 
 
 def tree(kit: Kit, scale: float = 1.0, detail: float = 1.0) -> list[Shape]:
-    """Build a broad-leaved tree, or a conifer.
-
-    `scale` 1 is 5 to 10 m high, `detail` 1 is seen close.
-    """
+    """Build a tree, mostly broad-leaved; `scale` 1 is 5 to 10 m high, `detail` 1 is seen close."""
     green, bark = kit.draw("foliage", "bark")
     if kit.chance(0.18):
         return _conifer(kit, scale, green, bark)
     stem, crown = kit.between(2.0, 3.4) * scale, kit.between(1.6, 2.8) * scale
     tall, thick = crown * kit.between(0.9, 1.5), kit.between(0.11, 0.24) * scale
-    trunk = (thick, 0.6 * thick), stem + tall * 0.6, bark
-    shapes = [frustum(_FOOT, *trunk, pitch=kit.between(-0.05, 0.05))]
+    lean = kit.between(-0.05, 0.05)
+    shapes = [frustum(_FOOT, (thick, 0.6 * thick), stem + tall * 0.6, bark, pitch=lean)]
     for _ in range(round(kit.count(10, 15) * detail)):
         yaw, up = kit.between(0, 2 * np.pi), kit.between(-0.85, 1.0)
         out = crown * 0.68 * np.sqrt(max(0.0, 1 - up * up))
@@ -37,8 +34,7 @@ def tree(kit: Kit, scale: float = 1.0, detail: float = 1.0) -> list[Shape]:
 def _conifer(kit: Kit, scale: float, green: int, bark: int) -> list[Shape]:
     """Build a spruce or thuja: a stack of cones."""
     height, radius = kit.between(4.0, 9.0) * scale, kit.between(0.8, 1.7) * scale
-    shapes = [frustum(_FOOT, (0.16, 0.12), 1.0, bark)]
-    layers = kit.count(4, 6)
+    shapes, layers = [frustum(_FOOT, (0.16, 0.12), 1.0, bark)], kit.count(4, 6)
     for k in range(layers):
         low, wide = 0.4 + height * k / layers, radius * (1 - 0.85 * k / layers)
         shapes.append(frustum((0, 0, low), (wide, wide * 0.25), height / layers * 1.5, green))
@@ -106,11 +102,9 @@ def bin_or_box(kit: Kit) -> list[Shape]:
     """Build a dustbin, a switch box, a bollard or a bench."""
     kind = kit.count(0, 3)
     if kind == 0:
-        lid = kit.pick("car_paint")
-        return [
-            box((0, 0, 0.5), (0.6, 0.55, 1.0), kit.pick("rubber", "metal")),
-            box((0, 0, 1.03), (0.64, 0.6, 0.08), lid, pitch=0.1),
-        ]
+        lid, body = kit.draw("car_paint", "rubber metal")
+        can = box((0, 0, 0.5), (0.6, 0.55, 1.0), body)
+        return [can, box((0, 0, 1.03), (0.64, 0.6, 0.08), lid, pitch=0.1)]
     if kind == 1:
         return [box((0, 0, 0.6), (1.1, 0.4, 1.2), kit.pick("concrete"))]
     if kind == 2:
@@ -125,17 +119,16 @@ def bin_or_box(kit: Kit) -> list[Shape]:
 
 def person(kit: Kit) -> list[Shape]:
     """Build a pedestrian walking along the street."""
-    height, stride = kit.between(1.55, 1.85), kit.between(0.1, 0.35)
-    trousers, coat = kit.pick("cloth", "rubber"), kit.pick("cloth", "car_paint")
-    hip, shoulder = 0.48 * height, 0.82 * height
-    shapes = []
+    height, stride = kit.draw((1.55, 1.85), (0.1, 0.35))
+    trousers, coat = kit.draw("cloth rubber", "cloth car_paint")
+    shapes, hip, shoulder = [], 0.48 * height, 0.82 * height
     for side in (-1, 1):
         # The limbs swing along x: the pitch is about x, so they are turned a quarter.
         leg = frustum(_FOOT, (0.06, 0.09), hip, trousers, pitch=side * stride)
         arm = frustum(_FOOT, (0.045, 0.05), 0.33 * height, coat, pitch=side * 0.2)
         stance = np.array([-side * np.sin(stride) * hip, side * 0.09, 0.0])
-        shapes.append(leg.moved(np.pi / 2, stance))
-        shapes.append(arm.moved(np.pi / 2, np.array([0.0, side * 0.19, hip])))
+        swing = np.array([0.0, side * 0.19, hip])
+        shapes += [leg.moved(np.pi / 2, stance), arm.moved(np.pi / 2, swing)]
     return [
         *shapes,
         ellipsoid((0, 0, (hip + shoulder) / 2), (0.13, 0.21, 0.2 * height), coat),

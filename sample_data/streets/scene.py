@@ -4,8 +4,9 @@ World coordinates are metres, z up, the road at z = 0. Along the road a position
 metres along the centre line, d metres to its left. Traffic keeps to the right.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -36,28 +37,17 @@ class Driver:
 
 @dataclass
 class Street(Scene):
-    """A street; the walls and the ceiling of its hull are the sky.
+    """A street; the walls and the ceiling of its hull are the sky."""
 
-    Args:
-        path: centre line; lane: d of the measuring car's lane [m].
-        pace: (distance [m], time [s]) between two moments.
-        key: what the random streams of the moments begin with.
-        daylight: weather.
-        drivers: moving vehicles.
-        green: (M,) bool, materials that are foliage.
-        mount: (3, 3) rotation of the LiDAR against the cameras.
-    """
-
-    path: Arc | None = None
-    lane: float = 0.0
-    pace: tuple[float, float] = (1.0, 0.1)
-    key: tuple[int, ...] = ()
+    path: Arc | None = None  # centre line
+    lane: float = 0.0  # d of the measuring car's lane [m]
+    pace: tuple[float, float] = (1.0, 0.1)  # distance [m] and time [s] between two moments
+    key: tuple[int, ...] = ()  # what the random streams of the moments begin with
     daylight: Daylight | None = None
-    drivers: list[Driver] = field(default_factory=list)
-    green: np.ndarray | None = None
-    mount: np.ndarray | None = None
+    drivers: list[Driver] = field(default_factory=list)  # moving vehicles
+    mount: np.ndarray | None = None  # (3, 3) rotation of the LiDAR against the cameras
 
-    def at(self, moment: int) -> tuple[Scene, Rig]:
+    def at(self, moment: int) -> tuple[Self, Rig]:
         """Return the street with its traffic, and the measuring car, at a moment (0, 1, ...)."""
         shapes = list(self.shapes)
         for driver in self.drivers:
@@ -68,16 +58,12 @@ class Street(Scene):
         yaw, spot = self.path.at(self.pace[0] * moment, self.lane + rng.normal(0, 0.08))
         yaw += rng.normal(0, 0.012)
         rig = rig_at(spot, yaw, rng.normal(0, 0.005), rng.normal(0, 0.006), self.mount)
-        return Scene(self.size, self.hull, shapes, self.materials, self.pinned), rig
+        return replace(self, shapes=shapes), rig
 
 
 def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street:
-    """Return the street with this number, long enough for that many moments.
-
-    The same arguments always give the same street.
-    """
-    key = (seed, split_id, number)
-    palette = read_palette(MATERIALS, textures)
+    """Return the street with this number, always the same, long enough for so many moments."""
+    key, palette = (seed, split_id, number), read_palette(MATERIALS, textures)
     kit = Kit(np.random.default_rng([*key, 0]), palette)
     # Every n-th frame of a drive at 5 to 12 m/s and 10 Hz.
     interval = 0.1 * kit.count(3, 8)
@@ -92,8 +78,6 @@ def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street
     _build(kit, street, length)
     moving = [shape for driver in street.drivers for shape in driver.shapes]
     street.materials = bake(palette, street.shapes + moving, street.hull, key)
-    street.green = np.zeros(len(street.materials.tile), bool)
-    street.green[kit.roles["foliage"]] = True
     street.daylight = sample_daylight(np.random.default_rng([*key, 2]))
     street.mount = draw_mount(kit.rng)
     return street
@@ -101,8 +85,7 @@ def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street
 
 def _build(kit: Kit, street: Street, length: float) -> None:
     """Build the road, both sides and the traffic."""
-    half = kit.between(3.5, 4.9)
-    parking = 2.1 if kit.chance(0.5) else 0.0
+    half, parking = kit.between(3.5, 4.9), 2.1 * kit.chance(0.5)  # [m]
     street.lane = -half / 2 + kit.between(0.0, 0.4)
     styles = [_STYLES[kit.count(0, 2)] for _ in (1, -1)]
     if kit.chance(0.5):
@@ -131,7 +114,7 @@ def _markings(kit: Kit, street: Street, half: float, parking: float, length: flo
         for s in np.arange(-10.0, min(length, 140.0), dash + gap):
             paint(s, 0.0, (dash, 0.13))
     if parking or kit.chance(0.35):
-        edge = half - 0.15 if not parking else half
+        edge = half if parking else half - 0.15
         for s in np.arange(-8.0, length, 8.0):
             for side in (-1, 1):
                 paint(s, side * edge, (8.05, 0.12))

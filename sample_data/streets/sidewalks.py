@@ -15,15 +15,10 @@ _STEP = 8.0  # [m] length of one piece of pavement
 
 @dataclass(frozen=True)
 class Arc:
-    """Centre line of a road, an arc.
+    """Centre line of a road, an arc that begins along +x."""
 
-    Args:
-        start: (2,) world position of s = 0 [m].
-        curvature: 1 / radius [1 / m], positive to the left; heading at s = 0 is along +x.
-    """
-
-    start: np.ndarray
-    curvature: float
+    start: np.ndarray  # (2,) world position of s = 0 [m]
+    curvature: float  # 1 / radius [1 / m], positive to the left
 
     def at(self, s: float, d: float, z: float = 0.0) -> tuple[float, np.ndarray]:
         """Return heading [rad] and world position (3,) [m], d metres left of the centre line."""
@@ -37,10 +32,7 @@ class Arc:
 
 
 class Side:
-    """Builds the left (sign 1) or right (sign -1) side of a street of some length [m].
-
-    The kerb is at `edge` [m] from the centre line `path`.
-    """
+    """Builds the left (sign 1) or right (-1) side of a street, its kerb `edge` [m] from `path`."""
 
     def __init__(self, kit: Kit, path: Arc, sign: int, edge: float, length: float) -> None:
         self.kit, self.path, self.sign, self.edge, self.length = kit, path, sign, edge, length
@@ -55,7 +47,7 @@ class Side:
         turn = heading + (0.0 if self.sign > 0 else np.pi) + yaw
         self.shapes += [shape.moved(turn, spot) for shape in piece]
 
-    def is_open(self, s: float, margin: float = 0.0) -> bool:
+    def is_open(self, s: float, margin: float) -> bool:
         """Return whether a side street leaves here."""
         return any(low - margin < s < high + margin for low, high in self.openings)
 
@@ -73,8 +65,8 @@ class Side:
 
     def _ground(self, front: float, behind: str) -> None:
         """Lay kerb, pavement and the ground beyond it, in pieces that follow the bend."""
-        kit, flat = self.kit, {"casts_shadow": False}
-        paving, ground, stone = kit.pick("paving"), kit.pick(behind), kit.pick("concrete")
+        paving, ground, stone = self.kit.draw("paving", behind, "concrete")
+        flat = {"casts_shadow": False}
         middle, wide = (self.edge + 0.15 + front) / 2, front - self.edge - 0.15
         bounds = [BACK - 14, *(x for pair in self.openings for x in pair), self.length + 30]
         for low, high in zip(bounds[::2], bounds[1::2], strict=True):
@@ -114,8 +106,7 @@ class Side:
             if self.is_open(middle, plot / 2):
                 s += 4.0
                 continue
-            set_back = kit.between(3.0, 8.0)
-            width = buildings.BAY * kit.count(3, 4)
+            set_back, width = kit.between(3.0, 8.0), buildings.BAY * kit.count(3, 4)
             self.put(buildings.house(kit, width), middle - 1.0, front + set_back)
             gate = kit.between(2.8, 4.0)
             if plot - width > 5 or kit.chance(0.4):
@@ -202,8 +193,7 @@ class Side:
             if kit.chance(density) and not self.is_open(s + long / 2, long / 2 + 2.0):
                 away = edge - 1.05 if inside else edge + 0.75
                 yaw = np.pi * kit.chance(0.15) + kit.between(-0.03, 0.03)
-                yaw += 0.0 if self.sign < 0 else np.pi
                 # On the right side the piece frame looks back along the street already.
-                yaw += np.pi
+                yaw = yaw + (0.0 if self.sign < 0 else np.pi) + np.pi
                 self.put(shapes, s + long / 2, away, 0.0 if inside else KERB, yaw)
             s += long + kit.between(0.7, 2.5)

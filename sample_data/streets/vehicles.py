@@ -24,9 +24,8 @@ def length_of(shapes: list[Shape]) -> float:
 def car(kit: Kit) -> list[Shape]:
     """Build a passenger car: hatchback, estate or saloon."""
     kind = kit.count(0, 2)
-    length, width = kit.between(3.9, 4.8), kit.between(1.68, 1.84)
-    height, waist = kit.between(1.4, 1.55), kit.between(0.84, 0.95)
-    paint, glass = kit.pick("car_paint"), kit.pick("glass")
+    length, width, height, waist = kit.draw((3.9, 4.8), (1.68, 1.84), (1.4, 1.55), (0.84, 0.95))
+    paint, glass = kit.draw("car_paint", "glass")
     front, top = length / 2, height - 0.03
     cowl = front - kit.between(0.95, 1.15)
     rear = -front + (kit.between(0.6, 0.8) if kind == 2 else 0.1)
@@ -52,10 +51,9 @@ def car(kit: Kit) -> list[Shape]:
 
 def van(kit: Kit) -> list[Shape]:
     """Build a delivery van or small bus."""
-    length, width = kit.draw((4.8, 6.2), (1.9, 2.05))
-    height, waist = kit.between(1.95, 2.6), 1.15
+    length, width, height = kit.draw((4.8, 6.2), (1.9, 2.05), (1.95, 2.6))
     paint, glass = kit.draw("car_paint", "glass")
-    front = length / 2
+    front, waist = length / 2, 1.15
     cowl, roof_front = front - 0.55, front - kit.between(1.1, 1.4)
     back = roof_front + front
     body = (back, width, height - 0.7)
@@ -75,9 +73,9 @@ def van(kit: Kit) -> list[Shape]:
 
 def lorry(kit: Kit) -> list[Shape]:
     """Build a lorry with a box body."""
-    length, width, height = kit.between(6.5, 9.0), 2.4, kit.between(2.9, 3.6)
+    length, height = kit.draw((6.5, 9.0), (2.9, 3.6))
     paint, body = kit.draw("car_paint", "car_paint white_lamp metal")
-    front, load = length / 2, length - 2.1
+    width, front, load = 2.4, length / 2, length - 2.1
     return [
         box((front - 0.95, 0, 1.5), (1.9, width - 0.1, 1.9), paint),
         box((front, 0, 1.95), (0.03, width - 0.3, 0.7), kit.pick("glass")),
