@@ -146,7 +146,9 @@ def propagate(
     if obstacle and impl == "auto":
         impl = "reference"
     run = CHOICES[impl] if impl in CHOICES else IMPLEMENTATIONS[impl].run
-    with _full_precision(coarse_depth.device.type):
+    device = coarse_depth.device.type
+    has_autocast = torch.amp.is_autocast_available(device)
+    with torch.autocast(device, enabled=False) if has_autocast else nullcontext():
         return run(guidance, coarse_depth, sparse_depth, steps, norm_type, anchor)
 
 
@@ -196,15 +198,8 @@ class CSPN(nn.Module):
                 f"a {self.kernel_size}x{self.kernel_size} CSPN needs {self.guidance_channels} "
                 f"guidance channels, got {channels}"
             )
-        return propagate(
-            guidance,
-            coarse_depth,
-            sparse_depth,
-            steps=self.steps,
-            norm_type=self.norm_type,
-            anchor=self.anchor,
-            impl=self.impl,
-        )
+        options = {name: getattr(self, name) for name in ("steps", "norm_type", "anchor", "impl")}
+        return propagate(guidance, coarse_depth, sparse_depth, **options)
 
     def extra_repr(self) -> str:
         """Return the settings, for `print`."""
@@ -223,13 +218,6 @@ def _obstacle(
     if inside_a_transform(guidance, coarse_depth, sparse_depth):
         return "it has no rule for torch.func transforms and forward-mode AD"
     return ""
-
-
-def _full_precision(device_type: str):
-    """Return a context without autocast, on devices that have autocast."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type=device_type, enabled=False)
-    return nullcontext()
 
 
 def _check_options(steps: int, norm_type: str, anchor: str, impl: str) -> None:

@@ -56,8 +56,7 @@ def _failure(direction: str) -> str:
 def forward(inputs: Inputs) -> Tensor:
     """Return the refined depth (B, C, H, W)."""
     refined = torch.empty_like(inputs.coarse, memory_format=torch.contiguous_format)
-    for b in _run(propagate_image, inputs, refined):
-        image = slice(b, b + 1)
+    for image in _run(propagate_image, inputs, refined):
         refined[image] = eager.forward(inputs.images(image))
     return refined
 
@@ -67,14 +66,13 @@ def backward(grad_refined: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
     # NumPy asks for huge pages, which makes the first touch of tens of megabytes much faster.
     grad_guidance = torch.from_numpy(np.zeros(inputs.guidance.shape, np.float32))
     grad_coarse = torch.empty_like(inputs.coarse, memory_format=torch.contiguous_format)
-    for b in _run(propagate_image_backward, inputs, grad_refined, grad_guidance, grad_coarse):
-        image = slice(b, b + 1)
+    for image in _run(propagate_image_backward, inputs, grad_refined, grad_guidance, grad_coarse):
         gradients = eager.backward(grad_refined[image], inputs.images(image))
         grad_guidance[image], grad_coarse[image] = gradients
     return grad_guidance, grad_coarse
 
 
-def _run(kernel: Callable[..., bool], inputs: Inputs, *more: Tensor) -> list[int]:
+def _run(kernel: Callable[..., bool], inputs: Inputs, *more: Tensor) -> list[slice]:
     """Run a kernel on every image; return the images whose numbers it is not good for."""
     guidance, coarse, sparse, steps, norm_type, anchor = inputs
     # No measurements are an empty (B, 0, 0) sparse depth.
@@ -89,7 +87,7 @@ def _run(kernel: Callable[..., bool], inputs: Inputs, *more: Tensor) -> list[int
             for b in images:
                 arrays = (np.ascontiguousarray(array[b]) for array in batches)
                 if not kernel(*arrays, *workspace.rings, workspace.offsets, *modes):
-                    left.append(b)
+                    left.append(slice(b, b + 1))
 
     _run_in_threads(some, len(coarse))
     return left

@@ -9,6 +9,7 @@ done elsewhere.
 
 import hashlib
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,46 +40,42 @@ _FOLDER = Path(__file__).parent
 # Numba looks at the file of a function alone, not at those of the functions compiled into it.
 _STAMP = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(_FOLDER.glob("*.py")))).digest()
 
+_warned = []
+
+
+@contextmanager
+def _harmless_errors():
+    """Go on after an error of the cache; warn, once in a process, that kernels compile anew."""
+    try:
+        yield
+    except Exception as error:
+        if not _warned:
+            _warned.append(error)
+            reason = f"numba's cache ({type(error).__name__}: {error})"
+            warnings.warn(f"the propagation compiles without {reason}", stacklevel=4)
+
 
 class _Cache(FunctionCache):
-    """numba's cache on disk, without which the work goes on where it is damaged or cannot be
-    written."""
+    """numba's cache on disk, which may be damaged, or in a folder that cannot be written."""
 
     def __init__(self, function):
         super().__init__(function)
         self._cache_file._source_stamp = self._cache_file._source_stamp, _STAMP
 
     def load_overload(self, *key):
-        try:
+        with _harmless_errors():
             return super().load_overload(*key)
-        except Exception as error:
-            return _warn_of_cache(error)
 
     def save_overload(self, *key):
-        try:
+        with _harmless_errors():
             super().save_overload(*key)
-        except Exception as error:
-            _warn_of_cache(error)
-
-
-_warned = []
-
-
-def _warn_of_cache(error: Exception) -> None:
-    """Warn, once in a process, that the kernels are compiled anew."""
-    if not _warned:
-        _warned.append(error)
-        reason = f"{type(error).__name__}: {error}"
-        warnings.warn(f"the propagation compiles without numba's cache ({reason})", stacklevel=2)
 
 
 def compiled(function):
     """Compile with numba, cached on disk; fused multiply-adds are allowed, nothing else is."""
     dispatcher = njit(nogil=True, fastmath={"contract"})(function)
-    try:
+    with _harmless_errors():
         dispatcher._cache = _Cache(function)
-    except Exception as error:  # no folder for the cache can be written
-        _warn_of_cache(error)
     return dispatcher
 
 

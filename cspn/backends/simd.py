@@ -19,8 +19,7 @@ _FUSED = ("contract",)  # a product and a sum may become one instruction
 
 
 class _Vector(types.Type):
-    def __init__(self):
-        super().__init__(name=f"float32x{LANES}")
+    pass
 
 
 @register_default(_Vector)
@@ -29,65 +28,58 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, _VALUES)
 
 
-_vector = _Vector()
+_vector = _Vector(f"float32x{LANES}")
 
 
-def _pointer(context, builder, kind, array, index):
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _VALUES.as_pointer())
+def _operation(build, result=_vector):
+    """Return what numba compiles to the `result` that `build(builder, *values)` emits.
 
-
-@intrinsic
-def load(typing, array, index):
-    """Return values `index` .. `index` + 15 of an array."""
-
-    def generate(context, builder, signature, args):
-        return builder.load(_pointer(context, builder, signature.args[0], *args), align=4)
-
-    return _vector(array, types.intp), generate
-
-
-@intrinsic
-def store(typing, array, index, value):
-    """Write values `index` .. `index` + 15 of an array."""
-
-    def generate(context, builder, signature, args):
-        into = _pointer(context, builder, signature.args[0], *args[:2])
-        builder.store(args[2], into, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, value), generate
-
-
-@intrinsic
-def prefetch(typing, array, index):
-    """Prefetch the cache line of one value, which may lie outside of the array."""
-
-    def generate(context, builder, signature, args):
-        if binding.llvm_version_info[0] >= 17:  # before, the instruction had another name
-            data = context.make_array(signature.args[0])(context, builder, args[0]).data
-            where = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
-            number = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [where.type, number, number, number])
-            name = "llvm.prefetch.p0"
-            ask = cgutils.get_or_insert_function(builder.module, kind, name)
-            builder.call(ask, [where, number(0), number(2), number(1)])  # read, to L2, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
-def _operation(build):
-    """Return what numba compiles to the vector that `build(builder, *vectors)` makes of others."""
+    An array among the arguments is the pointer to its data there.
+    """
 
     @functools.wraps(build)  # numba reads the number of arguments there
-    def define(typing, *vectors):
-        def generate(context, builder, signature, args):
-            return build(builder, *args)
+    def define(typing, *kinds):
+        kinds = [types.intp if isinstance(kind, types.Integer) else kind for kind in kinds]
 
-        return _vector(*vectors), generate
+        def generate(context, builder, signature, args):
+            values = [
+                context.make_array(kind)(context, builder, value).data
+                if isinstance(kind, types.Array)
+                else value
+                for kind, value in zip(signature.args, args, strict=True)
+            ]
+            built = build(builder, *values)
+            return context.get_dummy_value() if result is types.void else built
+
+        return result(*kinds), generate
 
     return intrinsic(define)
+
+
+def _pointer(builder, data, index, kind=_VALUES):
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
+
+
+@_operation
+def load(builder, array, index):
+    """Return values `index` .. `index` + 15 of an array."""
+    return builder.load(_pointer(builder, array, index), align=4)
+
+
+@functools.partial(_operation, result=types.void)
+def store(builder, array, index, value):
+    """Write values `index` .. `index` + 15 of an array."""
+    builder.store(value, _pointer(builder, array, index), align=4)
+
+
+@functools.partial(_operation, result=types.void)
+def prefetch(builder, array, index):
+    """Prefetch the cache line of one value, which may lie outside of the array."""
+    if binding.llvm_version_info[0] >= 17:  # before, the instruction had another name
+        number, where = ir.IntType(32), _pointer(builder, array, index, ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [where.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [where, number(0), number(2), number(1)])  # read, to L2, data
 
 
 def _constant(value):
@@ -155,15 +147,9 @@ def _joined(builder, a, b, chosen):
     return builder.shuffle_vector(a, b, indices)
 
 
-@intrinsic
-def splat(typing, number):
+@_operation
+def splat(builder, number):
     """Return a float32 sixteen times."""
-
-    def generate(context, builder, signature, args):
-        first = builder.insert_element(
-            ir.Constant(_VALUES, ir.Undefined), args[0], ir.IntType(32)(0)
-        )
-        positions = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(first, ir.Constant(_VALUES, ir.Undefined), positions)
-
-    return _vector(types.float32), generate
+    nothing = ir.Constant(_VALUES, ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.IntType(32)(0))
+    return _joined(builder, first, nothing, [0] * LANES)
