@@ -103,7 +103,7 @@ def train(start: Start, device: torch.device, folder: RunFolder, request: StopRe
     board = None
     if distributed.is_main():
         log_start(start, run, writer, notes, f"{train_set.root}")
-        board = TensorBoard.open(folder.path, purge_after_epoch=run.epoch)
+        board = TensorBoard(folder.path, purge_after_epoch=run.epoch)
 
     while run.epoch < config.num_epoch:
         train_loader.sampler.epoch, train_loader.sampler.start = run.epoch, run.position

@@ -8,7 +8,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from engine.files import whole_file
@@ -45,7 +44,6 @@ def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> No
     """
     curves = epoch_curves(pd.DataFrame(train_rows), pd.DataFrame(eval_rows))
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, (title, series) in zip(figure.subplots(1, 3), curves.items(), strict=True):
         _draw(axes, series)
         rmse = series.get("validation", pd.Series(dtype=float)).dropna()

@@ -19,17 +19,16 @@ from visualize.pictures import result_strip, save_depth_png, save_picture
 
 @dataclass
 class PictureWriter:
-    """Write pictures of those images of index in `wanted` that `engine.evaluation.evaluate` scores.
+    """Write pictures of chosen images that `engine.evaluation.evaluate` scores.
 
     Writes `<index>_strip.png`, `<index>_depth.png` (16-bit millimetres) and, for a network that
-    CSPN refines, `<index>_affinity.png` to `folder`; `drawn` holds the index and name of each.
-    `model` runs once more for its coarse depth where it has a refinement.
+    CSPN refines, `<index>_affinity.png`.
     """
 
-    model: nn.Module
+    model: nn.Module  # runs once more for its coarse depth where it has a refinement
     folder: Path
-    wanted: Collection[int]
-    drawn: dict[int, str] = field(default_factory=dict)
+    wanted: Collection[int]  # indices of images
+    drawn: dict[int, str] = field(default_factory=dict)  # index -> name
 
     def __call__(self, batch: dict, pred: Tensor) -> None:
         """Write the pictures of a batch of `evaluate`, given its prediction (B, 1, H, W) metres."""
@@ -60,9 +59,7 @@ class PictureWriter:
         """Draw the `count` best and worst images that are not drawn yet; return index and name of
         all that are drawn, by any process. Every process must call it.
 
-        Args:
-            rows: what `evaluate` returned for `dataset`.
-            amp: see `engine.evaluation.evaluate`.
+        `rows` is what `engine.evaluation.evaluate` returned for `dataset`; `amp` is as there.
         """
         best, worst = best_and_worst(rows, count)
         drawn = {name for part in distributed.all_gather(self.drawn) for name in part.values()}

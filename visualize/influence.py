@@ -26,10 +26,9 @@ def influence_map(
 ) -> Tensor:
     """Return how much every source pixel contributes to each chosen pixel of the refined depth.
 
-    The gradient of `cspn.propagate`, taken for all N pixels at once: channels share the weights,
-    so channel n carries the gradient of pixel n. A measured pixel's weight counts whatever enters
-    there, its coarse depth and, with anchor="sparse", its measurement. Works inside
-    `torch.inference_mode`.
+    The gradient of `cspn.propagate`: channels share the weights, so channel n carries that of pixel
+    n. A measured pixel's weight counts its coarse depth and, with anchor="sparse", its measurement.
+    Works inside `torch.inference_mode`.
 
     Args:
         guidance: (1, K, H, W) raw, no unit.
@@ -79,31 +78,24 @@ def mean_offset(
 
     The propagation is linear, so propagating the pixels' coordinates gives it for all at once.
 
-    Args:
-        As of `influence_map`.
+    Arguments are those of `influence_map`.
 
     Returns:
         (2, H, W) mean row and column offset in pixels; positive is down, right.
     """
-    height, width = guidance.shape[-2:]
     # From 1 up, because a measurement of 0 means none; weights sum to 1, so the origin cancels.
-    rows = torch.arange(1, height + 1, device=guidance.device, dtype=guidance.dtype)
-    columns = torch.arange(1, width + 1, device=guidance.device, dtype=guidance.dtype)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]  # (1, 2, H, W)
+    ones = torch.ones_like(guidance[:, 0])
+    grid = torch.stack([ones.cumsum(1), ones.cumsum(2)], dim=1)  # (1, 2, H, W)
     measured = grid * (sparse_depth > 0)
     mean = propagate(guidance, grid, measured, steps=steps, norm_type=norm_type, anchor=anchor)
     return (mean - grid)[0]
 
 
 def strongest_neighbour(guidance: Tensor, norm_type: str = "8sum") -> tuple[Tensor, Tensor]:
-    """Return the neighbour of largest |affinity| at each pixel, and that |affinity|.
+    """Return channel k of the neighbour of largest |w_k| at each pixel, and that |w_k|.
 
-    Args:
-        guidance: (1, K, H, W) raw, no unit.
-
-    Returns:
-        Two (H, W) maps: channel k of the neighbour with the largest |w_k|, and that |w_k| in
-        1/K..1, as all |w_k| sum to 1; 0 where all gates are 0.
+    Two (H, W) maps of guidance (1, K, H, W), raw; all |w_k| sum to 1, so the second lies in 1/K..1
+    and is 0 where all gates are 0.
     """
     strength, strongest = normalized_affinity(guidance, norm_type)[0].abs().max(dim=0)
     return strongest, strength

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
@@ -79,11 +79,9 @@ def influence_picture(
     legend_height = 0 if columns == 3 else FOOT_HEIGHT
     below = legend_height + 2 * LABEL_HEIGHT + side + GAP
     figure = panel_figure(panels, columns, [bar], below=below)
-    axes = _overlay(figure)
-    marks = [(GAP + (c + 0.5) * scale, GAP + LABEL_HEIGHT + (r + 0.5) * scale) for r, c in pixels]
-    _mark_pixels(axes, marks)
-    top = int(figure.bbox.height) - below
-    _add_legend(figure, refinement, top - FOOT_HEIGHT + legend_height)
+    _mark_pixels(figure, pixels, (height, width), scale)
+    top = int(figure.bbox.height) - below + legend_height
+    _add_legend(figure, refinement, top - FOOT_HEIGHT)
     radius = max(reach(w, p, 0.95) for w, p in zip(weights, pixels, strict=True))
     radius = min(max(radius, 6), (side - 1) // 2)
     for i, (weight, pixel) in enumerate(zip(weights, pixels, strict=True)):
@@ -93,9 +91,11 @@ def influence_picture(
             f"{100 * np.abs(weight[measured]).sum() / total:.0f} % measured, "
             f"max {np.abs(weight).max():.2f}"
         )
-        pixel_text(figure, left, top + legend_height + 2, note, SMALL, linespacing=1.3)
-        box = (left, top + legend_height + 2 * LABEL_HEIGHT, side)
-        _add_zoom(axes, box, image, weight, pixel, measured, radius)
+        pixel_text(figure, left, top + 2, note, SMALL, linespacing=1.3)
+        axes = pixel_axes(figure, left, top + 2 * LABEL_HEIGHT, side, side)
+        ends = np.array([-radius - 0.5, radius + 0.5])
+        axes.set(xlim=pixel[1] + ends, ylim=pixel[0] - ends, autoscale_on=False)
+        _draw_zoom(axes, image, weight, pixel, measured)
     return render(figure)
 
 
@@ -113,22 +113,19 @@ def direction_colors(offsets: np.ndarray, brightness: np.ndarray) -> np.ndarray:
     return np.rint(hsv_to_rgb(hsv) * 255).astype(np.uint8)
 
 
-def _overlay(figure: Figure) -> Axes:
-    """Return axes over the whole figure whose coordinates are its pixels, from the upper left."""
-    width, height = figure.bbox.size
-    axes = pixel_axes(figure, 0, 0, width, height)
+def _mark_pixels(
+    figure: Figure, pixels: list[tuple[int, int]], size: tuple[int, int], scale: int
+) -> None:
+    """Add a ring and a letter at each (row, column) of the first panel, of (H, W) scaled pixels."""
+    (height, width), (rows, columns) = size, zip(*pixels, strict=True)
+    axes = pixel_axes(figure, GAP, GAP + LABEL_HEIGHT, width * scale, height * scale)
     axes.axis("off")
-    axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
-    return axes
-
-
-def _mark_pixels(axes: Axes, marks: list[tuple[float, float]]) -> None:
-    """Add a ring and a letter at each (x, y)."""
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ring = {"mfc": "none", "mec": "white", "mew": 2, "path_effects": OUTLINE}
-    axes.plot(*zip(*marks, strict=True), "o", ms=11, **ring)
-    for letter, (x, y) in zip(LETTERS, marks, strict=False):
+    axes.plot(columns, rows, "o", ms=11, clip_on=False, **ring)
+    for letter, (row, column) in zip(LETTERS, pixels, strict=False):
         style = {"va": "center", "color": "white", "fontsize": 14, "path_effects": OUTLINE}
-        axes.text(x + 9, y, letter, **style)
+        axes.annotate(letter, (column, row), (9, 0), textcoords="offset pixels", **style)
 
 
 def _add_legend(figure: Figure, refinement: CSPN, top: int) -> None:
@@ -137,48 +134,25 @@ def _add_legend(figure: Figure, refinement: CSPN, top: int) -> None:
     meaning = "Below, influence after all steps: orange adds, blue subtracts; white: measured."
     text = pixel_text(figure, GAP, top + 4, f"{settings} Direction:", SMALL)
     pixel_text(figure, GAP, top + 21, meaning, SMALL)
-    left = text.get_window_extent().x1 + 10
     directions = {"right": (0, 1), "up": (-1, 0), "left": (0, -1), "down": (1, 0)}
     colors = direction_colors(np.array([list(directions.values())]), np.ones((1, 4)))[0] / 255
-    figure.legend(
-        handles=[Patch(color=c, label=n) for n, c in zip(directions, colors, strict=True)],
-        loc="upper left",
-        bbox_to_anchor=(left / figure.bbox.width, 1 - (top + 3) / figure.bbox.height),
-        ncols=4,
-        fontsize=SMALL,
-        frameon=False,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1,
-        handletextpad=0.5,
-        columnspacing=1.2,
-    )
+    for name, color in zip(directions, colors, strict=True):
+        for piece, ink in (("■", color), (name, "black")):
+            left = text.get_window_extent().x1 + 6
+            text = pixel_text(figure, left, top + 4, piece, SMALL, color=ink)
 
 
-def _add_zoom(
-    axes: Axes,
-    box: tuple[int, int, int],
-    image: np.ndarray,
-    weight: np.ndarray,
-    pixel: tuple[int, int],
-    measured: np.ndarray,
-    radius: int,
+def _draw_zoom(
+    axes: Axes, image: np.ndarray, weight: np.ndarray, pixel: tuple[int, int], measured: np.ndarray
 ) -> None:
-    """Add the greyed surroundings of a pixel with its influence map over them, on a square-root
-    scale; `box` is left, top and side in pixels."""
-    padding = ((radius, radius), (radius, radius))
-    crop = (slice(pixel[0], pixel[0] + 2 * radius + 1), slice(pixel[1], pixel[1] + 2 * radius + 1))
-    grey = np.pad(image.mean(axis=2) * 0.7 + 20, padding, constant_values=255)[crop]
-    weight = np.pad(weight, padding)[crop]
+    """Draw the greyed image, a pixel's influence map over it on a square-root scale, and what is
+    measured, each in pixels of the image."""
     strength = np.sqrt(np.abs(weight) / max(np.abs(weight).max(), 1e-12))[..., None]
     color = np.where((weight > 0)[..., None], POSITIVE, NEGATIVE)
-    mixed = np.rint(grey[..., None] * (1 - strength) + color * strength).astype(np.uint8)
-    left, top, side = box
-    extent = (left, left + side, top + side, top)
-    axes.imshow(mixed, interpolation="nearest", aspect="auto", extent=extent)
-    cell = side / (2 * radius + 1)
-    rows, columns = np.nonzero(np.pad(measured, padding)[crop])
-    dots = {"ms": 3, "mew": 0, "color": "white"}
-    axes.plot(left + (columns + 0.5) * cell, top + (rows + 0.5) * cell, "s", **dots)
-    corner = (left + radius * cell, top + radius * cell)
-    axes.add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="white", linewidth=1))
+    grey = image.mean(axis=2, keepdims=True) * 0.7 + 20
+    mixed = np.rint(grey * (1 - strength) + color * strength).astype(np.uint8)
+    axes.imshow(mixed, interpolation="nearest", aspect="auto")
+    axes.plot(*np.nonzero(measured)[::-1], "s", ms=3, mew=0, color="white")
+    corner = (pixel[1] - 0.5, pixel[0] - 0.5)
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=1))
+    axes.axis("off")

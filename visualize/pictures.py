@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import imageio.v3 as imageio
 import matplotlib
 import numpy as np
@@ -16,30 +15,23 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
-from skimage.util import montage
+from scipy.ndimage import minimum_filter
 
 from dataloaders.sampling import resize_points
 from engine.files import whole_file
 
-LABEL_HEIGHT = 20
-FOOT_HEIGHT = 38
+LABEL_HEIGHT, FOOT_HEIGHT = 20, 38
 GAP = 4  # pixels around every panel
 LABEL, SMALL = 13, 11  # font sizes in points
-# A power of two, so that pixels / DPI * DPI is exact.
-DPI = 64
+DPI = 64  # a power of two, so that pixels / DPI * DPI is exact
 
 
 class ColorBar(NamedTuple):
-    """A colour bar at the foot of a picture.
+    """A colour bar at the foot of a picture."""
 
-    caption: what the colours mean, with the unit.
-    ends: values of its first and last colour.
-    columns: the first and the last column of panels that it stands below.
-    """
-
-    caption: str
-    ends: tuple[float, float]
-    columns: tuple[float, float]
+    caption: str  # what the colours mean, with the unit
+    ends: tuple[float, float]  # values of its first and last colour
+    columns: tuple[float, float]  # the first and the last column of panels that it stands below
     colormap: str = "turbo"
 
 
@@ -77,9 +69,7 @@ def widen(depth: np.ndarray, most: float = 1.0) -> np.ndarray:
     known = depth > 0
     if known.mean() > most:
         return depth
-    nearest = cv2.erode(
-        np.where(known, depth, np.inf), np.ones((3, 3)), borderType=cv2.BORDER_REPLICATE
-    )
+    nearest = minimum_filter(np.where(known, depth, np.inf), 3)
     return np.where(np.isfinite(nearest), nearest, 0)
 
 
@@ -104,8 +94,7 @@ def result_strip(
     """Return input, sparse points, (coarse depth,) prediction, ground truth and error side by side.
 
     All depth shares one colour scale, the middle 98 % of the ground truth; the error has its own.
-    Panels stand in a row, wide images two in a row. Sparse points, and the ground truth of a
-    LiDAR, are drawn three pixels wide, to be seen.
+    Wide images stand two in a row; the points of a sparse map are three pixels wide.
 
     Args:
         rgb: (3, H, W) in [0, 1]. The rest: (H, W) metres, 0 = no measurement.
@@ -181,20 +170,13 @@ def panel_figure(
     """
     height, width = next(iter(panels.values())).shape[:2]
     step, line = width + GAP, height + LABEL_HEIGHT + GAP
-    rows = -(-len(panels) // columns)
-    labelled = [
-        np.pad(panel, ((LABEL_HEIGHT, 0), (0, 0), (0, 0)), constant_values=255)
-        for panel in panels.values()
-    ]
-    grid = montage(
-        labelled, fill=(255,) * 3, grid_shape=(rows, columns), padding_width=GAP, channel_axis=-1
-    )
-    foot, total = grid.shape[0], grid.shape[0] + FOOT_HEIGHT * bool(bars) + below
-    figure = Figure((grid.shape[1] / DPI, total / DPI), dpi=DPI, facecolor="white")
+    foot = -(-len(panels) // columns) * line + GAP
+    total = foot + FOOT_HEIGHT * bool(bars) + below
+    figure = Figure(((columns * step + GAP) / DPI, total / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.add_artist(_Pixels(grid, total - foot))
-    for i, label in enumerate(panels):
+    for i, (label, panel) in enumerate(panels.items()):
         left, top = GAP + i % columns * step, GAP + i // columns * line
+        figure.add_artist(_Pixels(panel, left, total - top - LABEL_HEIGHT - height))
         text = pixel_text(figure, left + 1, top + 2, label, LABEL)
         if text.get_window_extent().width > width:
             text.set_text(label.split(",")[0])
@@ -211,18 +193,18 @@ def render(figure: Figure) -> np.ndarray:
 
 
 class _Pixels(Artist):
-    """Pixels (h, w, 3) uint8 below everything else in a figure, `bottom` pixels above its foot. As
-    `Figure.figimage`, which resamples them on the way, for a third of a second."""
+    """Pixels (h, w, 3) uint8 below everything else in a figure, (left, bottom) their lower left
+    corner. As `Figure.figimage`, which resamples them on the way, for a third of a second."""
 
-    def __init__(self, pixels: np.ndarray, bottom: int):
+    def __init__(self, pixels: np.ndarray, left: int, bottom: int):
         super().__init__()
-        self.rgba = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)[::-1]
-        self.bottom = bottom
+        self.corner = left, bottom
+        self.rgba = np.pad(pixels, ((0, 0), (0, 0), (0, 1)), constant_values=255)[::-1]
         self.set_zorder(-1)
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw the pixels as they are."""
-        renderer.draw_image(renderer.new_gc(), 0, self.bottom, self.rgba)
+        renderer.draw_image(renderer.new_gc(), *self.corner, self.rgba)
 
 
 def pixel_text(figure: Figure, left: float, top: float, text: str, size: float, **style):

@@ -1,48 +1,34 @@
 """Scores of every epoch for TensorBoard, written where the package `tensorboard` is installed."""
 
-from __future__ import annotations
-
-from importlib.util import find_spec
 from pathlib import Path
 
 
 class TensorBoard:
-    """Scalars of a run, a point for each epoch; nothing where `tensorboard` is not installed.
-
-        board = TensorBoard.open(folder, purge_after_epoch=0)
-        board.write(1, train_scores, scores, lr)
+    """Scalars of a run, a point for each epoch; nothing where `tensorboard` cannot be imported.
 
     `tensorboard --logdir output` then shows every run folder under its name.
+
+    Args:
+        folder: where event files are written; made where it does not exist.
+        purge_after_epoch: the last epoch that the run keeps: 0 for a new run, a resumed run's
+            epoch otherwise. TensorBoard hides points after it, which are written again.
     """
 
-    def __init__(self, writer):
-        self._writer = writer
-
-    @classmethod
-    def open(cls, folder: Path, purge_after_epoch: int = 0) -> TensorBoard:
-        """Start writing event files in `folder`, which is made where it does not exist.
-
-        Args:
-            purge_after_epoch: the last epoch that the run keeps: 0 for a new run, a resumed run's
-                epoch otherwise. TensorBoard hides points after it, which are written again.
-        """
-        if find_spec("tensorboard") is None:
-            return cls(None)
+    def __init__(self, folder: Path, purge_after_epoch: int = 0):
+        self._writer = None
         try:
             # Imported here: it takes a second, and the package is optional.
             from torch.utils.tensorboard import SummaryWriter
         except (ImportError, AttributeError, TypeError):
-            # A tensorboard that does not fit its protobuf or NumPy must not stop a training.
-            return cls(None)
-        return cls(SummaryWriter(str(folder), purge_step=purge_after_epoch + 1))
+            return  # also one that does not fit its protobuf or NumPy must not stop a training
+        self._writer = SummaryWriter(str(folder), purge_step=purge_after_epoch + 1)
 
     def write(
         self, epoch: int, train_scores: dict[str, float], scores: dict[str, float], lr: float
     ) -> None:
-        """Add an epoch's point to every curve; it is on disk on return.
+        """Add the point of an epoch, from 1 up, to every curve; it is on disk on return.
 
         Args:
-            epoch: from 1 up.
             train_scores, scores: metric -> value over the training and the validation images.
             lr: the learning rate of that epoch.
         """

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -21,26 +21,22 @@ TEXT_COLUMNS = ("name", "method", "seed")
 class RunContent:
     """What a run folder and its evaluation hold; everything may be empty.
 
-    train, epochs: the run's train.csv and eval.csv, a row per epoch, every cell a number.
-    images, methods: the evaluation's eval.csv and summary.csv; `name`, `method` and `seed` are
-        text, every other cell is a number.
-    record: the evaluation's evaluation.json.
-    checkpoints: file, kind, epoch and scores of each.
-    problems: sentences about what could not be read.
+    A table has the columns that were asked for; `name`, `method` and `seed` are text, every other
+    cell is a number.
     """
 
     path: Path
     eval_dir: Path
-    args: dict = field(default_factory=dict)
-    environment: dict = field(default_factory=dict)
-    train: pd.DataFrame = field(default_factory=pd.DataFrame)
-    epochs: pd.DataFrame = field(default_factory=pd.DataFrame)
-    events: list[dict] = field(default_factory=list)
-    checkpoints: list[dict] = field(default_factory=list)
-    images: pd.DataFrame = field(default_factory=pd.DataFrame)
-    methods: pd.DataFrame = field(default_factory=pd.DataFrame)
-    record: dict = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    args: dict
+    environment: dict
+    train: pd.DataFrame  # the run's train.csv, a row per epoch
+    epochs: pd.DataFrame  # the run's eval.csv, a row per epoch
+    events: list[dict]
+    checkpoints: list[dict]  # file, kind, epoch and scores of each
+    images: pd.DataFrame  # the evaluation's eval.csv
+    methods: pd.DataFrame  # the evaluation's summary.csv
+    record: dict  # the evaluation's evaluation.json
+    problems: list[str]  # sentences about what could not be read
 
     def recorded(self, key: str) -> dict:
         """Return one of the record's groups, {} where it has none."""
@@ -48,47 +44,49 @@ class RunContent:
 
     def first_draw(self) -> pd.DataFrame:
         """Return the rows of `images` that the first sampling seed gave, in order."""
-        return self.images[self.images["seed"] == self.images["seed"].iloc[0]]
+        return self.images[self.images["seed"].isin(self.images["seed"].head(1))]
 
 
 def read_run(path: Path, eval_dir: Path) -> RunContent:
     """Return what a run folder and `eval_dir` hold; never raise for what a file holds."""
-    run = RunContent(path, eval_dir)
+    problems = []
 
-    def read(kind: type, reader: Callable, file: Path, *options: object) -> object:
-        """Return what the reader makes of a file; an empty one, with a sentence, if it raises."""
+    def read(empty: object, reader: Callable, file: Path, *options: object) -> object:
+        """Return what the reader makes of a file; the empty one, with a sentence, if it raises."""
         try:
-            return reader(file, run.problems, *options)
+            return reader(file, problems, *options)
         except FileNotFoundError:
             pass
         except OSError as error:
-            run.problems.append(f"{_label(file)} cannot be read: {error.strerror}.")
+            problems.append(f"{_label(file)} cannot be read: {error.strerror}.")
         except ValueError as error:
-            run.problems.append(f"{_label(file)} {error}.")
-        return kind()
+            problems.append(f"{_label(file)} {error}.")
+        return empty
 
-    settings = read(dict, _read_json, path / "args.json")
-    run.args, run.environment = as_dict(settings.get("args")), as_dict(settings.get("environment"))
-    run.train = read(pd.DataFrame, _read_table, path / "train.csv", ("epoch", "lr", "LOSS", "RMSE"))
-    run.epochs = read(pd.DataFrame, _read_table, path / "eval.csv", ("epoch", "RMSE", "MAE"))
-    run.events = read(list, _read_events, path / "log.jsonl")
-    for name in ("best_model.pth", "last.pth"):
-        if (path / name).is_file():
-            run.checkpoints.append(_read_checkpoint(path / name, run.problems))
-    run.images = read(pd.DataFrame, _read_table, eval_dir / "eval.csv", ("seed", "name", "RMSE"))
-    run.methods = read(pd.DataFrame, _read_table, eval_dir / "summary.csv", ("method", "RMSE"))
-    run.record = read(dict, _read_json, eval_dir / RECORD)
-    return run
+    def table(file: Path, *columns: str) -> pd.DataFrame:
+        return read(pd.DataFrame(columns=columns, dtype=float), _read_table, file, columns)
+
+    settings = read({}, _read_json, path / "args.json")
+    checkpoints = [path / name for name in ("best_model.pth", "last.pth")]
+    return RunContent(
+        path,
+        eval_dir,
+        as_dict(settings.get("args")),
+        as_dict(settings.get("environment")),
+        train=table(path / "train.csv", "epoch", "lr", "LOSS", "RMSE"),
+        epochs=table(path / "eval.csv", "epoch", "RMSE", "MAE"),
+        events=read([], _read_events, path / "log.jsonl"),
+        checkpoints=[_read_checkpoint(file, problems) for file in checkpoints if file.is_file()],
+        images=table(eval_dir / "eval.csv", "seed", "name", "RMSE"),
+        methods=table(eval_dir / "summary.csv", "method", "RMSE"),
+        record=read({}, _read_json, eval_dir / RECORD),
+        problems=problems,
+    )
 
 
 def as_dict(value: object) -> dict:
     """Return `value` where it is a dict, {} otherwise."""
     return value if isinstance(value, dict) else {}
-
-
-def is_number(value: object) -> bool:
-    """Return whether it is a finite int or float."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _parse(text: str) -> dict:
@@ -163,9 +161,9 @@ def _read_checkpoint(path: Path, problems: list[str]) -> dict:
         return found
     if not isinstance(state, dict) or not isinstance(state.get("format"), str):
         return found | {"kind": "bare weights, as published"}
-    scores = {k: v for k, v in as_dict(state.get("scores")).items() if is_number(v)}
-    epoch = state.get("epoch")
-    epoch = epoch if isinstance(epoch, int) else None
+    numbers = {k: v for k, v in as_dict(state.get("scores")).items() if isinstance(v, (int, float))}
+    scores = {metric: value for metric, value in numbers.items() if math.isfinite(value)}
+    epoch = state.get("epoch") if isinstance(state.get("epoch"), int) else None
     return found | {"kind": state["format"], "epoch": epoch, "scores": scores}
 
 

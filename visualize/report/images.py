@@ -1,12 +1,10 @@
 """The page's pictures: the best and the worst images, and one image's influence maps."""
 
-import base64
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
-import imageio.v3 as imageio
-import numpy as np
 from PIL import Image
-from skimage.transform import resize
 
 from engine.evaluation import best_and_worst
 from visualize.report.folder import RunContent
@@ -27,7 +25,7 @@ def picture_section(run: RunContent) -> dict:
     strips = _drawn(run, "strip")
     if not strips:
         return {}
-    rows = [] if run.images.empty else run.first_draw().to_dict("records")
+    rows = run.first_draw().to_dict("records")
     drawn = [row for row in rows if row["name"] in strips]
     scored = sorted(row["RMSE"] for row in rows if row["RMSE"] == row["RMSE"])
     best, worst = best_and_worst(drawn, SHOWN)
@@ -48,8 +46,7 @@ def _drawn(run: RunContent, kind: str) -> dict[str, Path]:
     """Return image name -> picture, by the evaluation's record or else by the table's order."""
     recorded = run.record.get("pictures")
     if not isinstance(recorded, dict):
-        names = [] if run.images.empty else run.first_draw()["name"]
-        recorded = {str(i): name for i, name in enumerate(filter(None, names))}
+        recorded = {str(i): name for i, name in enumerate(filter(None, run.first_draw()["name"]))}
     found = {}
     for index, name in recorded.items():
         # The index is a number of ours or it names no file.
@@ -62,17 +59,15 @@ def _drawn(run: RunContent, kind: str) -> dict[str, Path]:
 
 def _picture(path: Path) -> dict:
     """Return the picture as a JPEG of bounded width, or a sentence where the file is no picture."""
+    jpeg = BytesIO()
     try:
-        height, width = imageio.improps(path, plugin="pillow", index=0).shape[:2]
-        if width * height > MOST_PIXELS:
-            raise ValueError(f"{width}x{height} pixels")
-        pixels = imageio.imread(path, plugin="pillow", index=0, mode="RGB")
+        with Image.open(path) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise ValueError(f"{file.width}x{file.height} pixels")
+            image = file.convert("RGB")
+        image.thumbnail((MOST_WIDTH, image.height))
+        image.save(jpeg, "JPEG", quality=80)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return {"problem": f"{path.name} cannot be read as a picture."}
-    if width > MOST_WIDTH:
-        size = (max(1, round(height * MOST_WIDTH / width)), MOST_WIDTH)
-        pixels = resize(pixels, size, anti_aliasing=True, preserve_range=True)
-        pixels = np.rint(pixels).astype(np.uint8)
-    jpeg = imageio.imwrite("<bytes>", pixels, plugin="pillow", extension=".jpg", quality=80)
-    source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-    return {"source": source, "size": pixels.shape[1::-1]}
+    source = f"data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}"
+    return {"source": source, "size": image.size}

@@ -16,15 +16,8 @@ from visualize.report.folder import RunContent, read_run
 from visualize.report.images import picture_section
 from visualize.report.published import PUBLISHED, data_set, why_not_comparable
 
-COLUMNS = {
-    "RMSE": "RMSE (m)",
-    "MAE": "MAE (m)",
-    "ABS_REL": "REL",
-    "DELTA1.02": "δ1.02",
-    "DELTA1.05": "δ1.05",
-    "DELTA1.10": "δ1.10",
-    "DELTA1.25": "δ1.25",
-}
+COLUMNS = {"RMSE": "RMSE (m)", "MAE": "MAE (m)", "ABS_REL": "REL"}
+COLUMNS |= {f"DELTA{limit}": f"δ{limit}" for limit in ("1.02", "1.05", "1.10", "1.25")}
 MOST_INCIDENTS = 50
 
 
@@ -109,27 +102,21 @@ def _short(value: object, most: int = 300) -> str:
 
 def _best_epoch(run: RunContent) -> dict | None:
     """Return the epoch of lowest validation RMSE, None without one."""
-    if run.epochs.empty:
-        return None
     finite = run.epochs[np.isfinite(run.epochs[["epoch", "RMSE"]]).all(axis=1)]
-    return None if finite.empty else finite.loc[finite["RMSE"].idxmin()].to_dict()
+    return next(iter(finite.nsmallest(1, "RMSE").to_dict("records")), None)
 
 
 def _scores(run: RunContent) -> dict:
-    """Return the tables of this run, the baselines and the published networks, and whether they
-    may be compared."""
+    """Return the tables of run, baselines and published networks, and what forbids a comparison."""
     is_baseline = run.methods["method"].isin(BASELINES)
     baselines = run.methods[is_baseline & np.isfinite(run.methods["RMSE"])]
+    best = baselines.nsmallest(1, "RMSE").to_dict("records")
     is_kitti = data_set(run) == "kitti"
     return {
-        "draws": 0
-        if run.images.empty
-        else run.images[run.images["name"] != "mean"]["seed"].nunique(),
-        "images": 0 if run.images.empty else len(run.first_draw()),
+        "draws": run.images.loc[run.images["name"] != "mean", "seed"].nunique(),
+        "images": len(run.first_draw()),
         "methods": run.methods.assign(is_own=~is_baseline).to_dict("records"),
-        "baseline": None
-        if baselines.empty
-        else baselines.loc[baselines["RMSE"].idxmin()].to_dict(),
+        "baseline": next(iter(best), None),
         "reasons": [] if is_kitti else why_not_comparable(run),
         "published": {} if is_kitti else PUBLISHED,
     }
@@ -146,22 +133,18 @@ def _charts(run: RunContent) -> list[tuple[str, list[str], Markup]]:
 
 def _epochs(run: RunContent) -> list[dict]:
     """Return every epoch's validation scores, with the learning rate and loss of its training."""
-    if run.epochs.empty:
-        return []
     train = run.train.reindex(columns=["epoch", "lr", "LOSS"]).drop_duplicates("epoch", keep="last")
     scores = run.epochs.drop(columns=["lr", "LOSS"], errors="ignore")
     return scores.merge(train, on="epoch", how="left").to_dict("records")
 
 
 def _settings(run: RunContent) -> dict[str, dict]:
-    """Return title -> names and values of training, environment and, where it differs,
-    evaluation."""
+    """Return title -> settings of training, environment and, where it differs, evaluation."""
     evaluation = {f"checkpoint {key}": v for key, v in run.recorded("checkpoint").items()}
     if run.record.get("time"):
         evaluation["time"] = run.record["time"]
-    for key, value in run.recorded("args").items():
-        if key not in run.args or run.args[key] != value:
-            evaluation[key] = value
+    used, trained = run.recorded("args").items(), run.args.items()
+    evaluation |= {key: value for key, value in used if (key, value) not in trained}
     return {
         "Training": run.args,
         "Environment": run.environment or run.recorded("environment"),

@@ -39,7 +39,7 @@ def why_not_comparable(run: RunContent) -> list[str]:
         )
     elif args.get("data_set") != "nyudepth":
         reasons.append(f"the data set is {args.get('data_set')}, not NYU Depth v2")
-    names = set() if run.images.empty else set(run.first_draw()["name"])
+    names = set(run.first_draw()["name"])
     if len(names) != TEST_IMAGES or not all(name.startswith("val/official/") for name in names):
         reasons.append(
             f"{len(names)} images were scored, not the {TEST_IMAGES} of the official test split"
