@@ -1,6 +1,7 @@
 """What a stream writes: files of each frame, and files that grow with every frame."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,17 +15,18 @@ from inference.prediction import Prediction
 from inference.sources.frames import Frame, Source, require
 
 PNG_MAX = 65535
+FPS = 15  # of a video, and of a bag of frames without time stamps
 
 
 class Part:
-    """What all of them have. begun: whether an earlier run wrote some of it.
+    """What all of them have.
 
-    A file that grows with every frame is begun anew unless `appends` is set.
+    begun: whether an earlier run wrote some of it. file: what grows with every frame, from its
+    first on; it is begun anew unless `appends` is set.
     """
 
-    per_frame = False
-    begun = False
-    appends = False
+    begun = appends = False
+    file = None
 
     def check(self, source: Source) -> None:
         """Raise a `DataError` where a recording has not what is written."""
@@ -33,19 +35,16 @@ class Part:
         """Write what belongs to one frame."""
         raise NotImplementedError
 
-    def notes(self) -> list[str]:
-        """Return what a user should know at the end, a clause each."""
+    def close(self) -> list[str]:
+        """Complete what grows with every frame; return what a user should know, a clause each."""
+        if self.file is not None:
+            self.file.close()
         return []
-
-    def close(self) -> None:
-        """Complete what grows with every frame."""
 
 
 class Maps(Part):
     """A file of each frame, `<folder>/<name><suffix>`, written by `save(path, frame, prediction)`;
     it holds at most `limit` metres."""
-
-    per_frame = True
 
     def __init__(
         self,
@@ -69,26 +68,22 @@ class Maps(Part):
         self.written += 1
         self.clipped += bool((prediction.depth > self.limit).any())
 
-    def notes(self) -> list[str]:
+    def close(self) -> list[str]:
         few = f"{self.clipped} of {counted(self.written, 'frame')}"
-        clipped = (
-            f"{few} have depth beyond {self.limit:.3f} m, where {self.folder}'s PNG is clipped"
-        )
-        return [clipped] * bool(self.clipped)
+        far = f"depth beyond {self.limit:.3f} m, where {self.folder}'s PNG is clipped"
+        return [f"{few} have {far}"] * bool(self.clipped)
 
 
 class DepthPngs(Maps):
     """16-bit PNGs of depth, metres = value / scale, 0 = none."""
 
     def __init__(self, folder: Path, suffix: str, scale: float):
-        super().__init__(folder, suffix, self.save_png, PNG_MAX / scale)
-        self.scale = scale
+        def save(path: Path, _: Frame, prediction: Prediction) -> None:
+            values = np.rint(np.nan_to_num(prediction.depth) * scale)
+            if not cv2.imwrite(str(path), np.clip(values, 0, PNG_MAX).astype(np.uint16)):
+                raise OSError(f"{path} could not be written")
 
-    def save_png(self, path: Path, frame: Frame, prediction: Prediction) -> None:
-        """Write one; see the class."""
-        values = np.rint(np.nan_to_num(prediction.depth) * self.scale)
-        if not cv2.imwrite(str(path), np.clip(values, 0, PNG_MAX).astype(np.uint16)):
-            raise OSError(f"{path} could not be written")
+        super().__init__(folder, suffix, save, PNG_MAX / scale)
 
 
 class TumFolder(DepthPngs):
@@ -98,54 +93,49 @@ class TumFolder(DepthPngs):
     def __init__(self, out: Path):
         super().__init__(out / "depth", ".png", 5000)
 
-    def close(self) -> None:
+    def close(self) -> list[str]:
         files = sorted(self.folder.glob("[!.]*.png"))
-        lines = [f"{file.stem} depth/{file.name}" for file in files]
-        text = "# depth maps, metres = value / 5000\n" + "".join(f"{line}\n" for line in lines)
-        replace_text(self.folder.parent / "depth.txt", text)
+        lines = "".join(f"{file.stem} depth/{file.name}\n" for file in files)
+        header = "# depth maps, metres = value / 5000\n"
+        replace_text(self.folder.parent / "depth.txt", header + lines)
+        return super().close()
 
 
 class SideBySide(Part):
     """A video of image and depth; one that was interrupted is followed by another, which its first
     frame gives the name."""
 
-    def __init__(self, out: Path, fps: float = 15.0):
+    def __init__(self, out: Path):
         self.ffmpeg = require("imageio_ffmpeg", "writing a video")
-        self.out, self.fps, self.stream, self.ends = out, fps, None, None
+        self.out = out
         self.begun = any(out.glob("side_by_side_*.mp4"))
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         known = prediction.depth[prediction.depth > 0]
-        if self.ends is None:  # the colour scale of the first frame is that of all
+        if self.file is None:  # the colour scale of the first frame is that of all
             self.ends = np.quantile(known, (0.01, 0.99)) if known.size else (0.0, 1.0)
         low, high = self.ends
         scaled = np.clip((prediction.depth - low) / max(high - low, 1e-6), 0, 1) * 255
         colors = cv2.applyColorMap(scaled.astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
         picture = np.hstack([frame.rgb, colors])
         height, width = (length - length % 2 for length in picture.shape[:2])  # H.264 wants it
-        if self.stream is None:
+        if self.file is None:
             path = self.out / f"side_by_side_{frame.name}.mp4"
-            self.stream = self.ffmpeg.write_frames(
-                str(path), (width, height), fps=self.fps, macro_block_size=2,
-                output_params=["-preset", "veryfast"],
-            )  # fmt: skip
-            self.stream.send(None)
+            options = {"fps": FPS, "macro_block_size": 2, "output_params": ["-preset", "veryfast"]}
+            self.file = self.ffmpeg.write_frames(str(path), (width, height), **options)
+            self.file.send(None)
             self.size = (height, width)
         if (height, width) != self.size:
             picture = cv2.resize(picture, self.size[::-1])
-        self.stream.send(np.ascontiguousarray(picture[: self.size[0], : self.size[1]]))
-
-    def close(self) -> None:
-        if self.stream is not None:
-            self.stream.close()
+        self.file.send(np.ascontiguousarray(picture[: self.size[0], : self.size[1]]))
 
 
 class World(Part):
-    """One cloud of all frames, `cloud.ply`, in the world of their poses; every `step`-th row and
+    """One cloud of all frames, `cloud.ply`, in the world of their poses; every fourth row and
     column. Flying pixels are treated as `flying` says; see `point_cloud.without_flying_pixels`."""
 
-    def __init__(self, out: Path, step: int = 4, flying: str = "drop"):
-        self.path, self.step, self.flying, self.file = out / "cloud.ply", step, flying, None
+    def __init__(self, out: Path, flying: str):
+        self.path, self.flying = out / "cloud.ply", flying
         self.begun = self.path.is_file()
         self.count = self.without_pose = 0
 
@@ -166,15 +156,12 @@ class World(Part):
             if not self.appends:
                 self.path.unlink(missing_ok=True)
             self.file = PlyWriter(self.path)
-        self.file.append(vertices_of(depth, frame.rgb, frame.intrinsics, frame.pose, self.step))
+        self.file.append(vertices_of(depth, frame.rgb, frame.intrinsics, frame.pose, step=4))
 
-    def notes(self) -> list[str]:
+    def close(self) -> list[str]:
+        super().close()
         few = f"{self.without_pose} of {counted(self.count, 'frame')}"
         return [f"{few} have no pose and are not in the cloud"] * bool(self.without_pose)
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
 
 
 def _solid(frame: Frame, prediction: Prediction, flying: str) -> np.ndarray:
@@ -184,11 +171,8 @@ def _solid(frame: Frame, prediction: Prediction, flying: str) -> np.ndarray:
     return without_flying_pixels(prediction.depth, frame.intrinsics, prediction.error, flying)
 
 
-def _save_cloud(flying: str) -> Callable[[Path, Frame, Prediction], object]:
-    """Return what writes the cloud of one frame, in its camera's axes."""
-    return lambda path, frame, prediction: save_ply(
-        path, _solid(frame, prediction, flying), frame.rgb, frame.intrinsics
-    )
+def _save_cloud(flying: str, path: Path, frame: Frame, prediction: Prediction) -> None:
+    save_ply(path, _solid(frame, prediction, flying), frame.rgb, frame.intrinsics)
 
 
 class DepthBag(Part):
@@ -199,21 +183,21 @@ class DepthBag(Part):
     def __init__(self, out: Path):
         self.rosbag2 = require("rosbags.rosbag2", "writing a bag")
         self.typesys = require("rosbags.typesys", "writing a bag")
-        self.out, self.writer, self.count = out, None, 0
+        self.out, self.count = out, 0
         self.begun = any(out.glob("bag_*"))
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         kind = "sensor_msgs/msg/Image"
-        if self.writer is None:
+        if self.file is None:
             path = self.out / f"bag_{frame.name}"
             if path.exists():
                 raise DataError(f"{path} is there from an earlier run; remove it")
             self.store = self.typesys.get_typestore(self.typesys.Stores.ROS2_HUMBLE)
-            self.writer = self.rosbag2.Writer(path, version=9)
-            self.writer.open()
-            self.topic = self.writer.add_connection("/depth_completed", kind, typestore=self.store)
+            self.file = self.rosbag2.Writer(path, version=9)
+            self.file.open()
+            self.topic = self.file.add_connection("/depth_completed", kind, typestore=self.store)
         types = self.store.types
-        stamp = self.count / 15 if frame.time_stamp is None else frame.time_stamp
+        stamp = self.count / FPS if frame.time_stamp is None else frame.time_stamp
         self.count += 1
         nanoseconds = round(1e9 * stamp)
         time = types["builtin_interfaces/msg/Time"](*divmod(nanoseconds, 10**9))
@@ -224,24 +208,18 @@ class DepthBag(Part):
             *(height, width, "32FC1", 0, 4 * width),
             depth.view(np.uint8).ravel(),
         )
-        self.writer.write(self.topic, nanoseconds, self.store.serialize_cdr(message, kind))
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        self.file.write(self.topic, nanoseconds, self.store.serialize_cdr(message, kind))
 
 
 # What a stream can write -> how it is opened in a folder, with what is done to flying pixels.
 FORMATS: dict[str, Callable[[Path, str], Part]] = {
     "png": lambda out, _: DepthPngs(out, "_depth.png", 1000),
-    "npy": lambda out, _: Maps(
-        out, "_depth.npy", lambda path, _, found: np.save(path, found.depth)
-    ),
-    "ply": lambda out, flying: Maps(out, ".ply", _save_cloud(flying)),
+    "npy": lambda out, _: Maps(out, "_depth.npy", lambda path, _, p: np.save(path, p.depth)),
+    "ply": lambda out, flying: Maps(out, ".ply", partial(_save_cloud, flying)),
     "tum": lambda out, _: TumFolder(out),
     "bag": lambda out, _: DepthBag(out),
     "video": lambda out, _: SideBySide(out),
-    "cloud": lambda out, flying: World(out, flying=flying),
+    "cloud": World,
 }
 
 
@@ -273,8 +251,8 @@ class Results:
         self.parts = [FORMATS[name](out, flying) for name in dict.fromkeys(formats)]
         # Maps last: a frame whose maps are there is done. Without them, or where one of the parts
         # is not there at all, every frame is done anew.
-        self.parts.sort(key=lambda part: part.per_frame)
-        self.maps = [part for part in self.parts if part.per_frame]
+        self.parts.sort(key=lambda part: isinstance(part, Maps))
+        self.maps = [part for part in self.parts if isinstance(part, Maps)]
         self.resumes = bool(self.maps) and all(part.begun for part in self.parts)
         for part in self.parts:
             part.appends = self.resumes
@@ -295,6 +273,4 @@ class Results:
 
     def close(self) -> list[str]:
         """Complete the files that grow with every frame; return what a user should know."""
-        for part in self.parts:
-            part.close()
-        return [note for part in self.parts for note in part.notes()]
+        return [note for part in self.parts for note in part.close()]

@@ -16,6 +16,7 @@ from engine.errors import OptionError
 from inference.point_cloud import Intrinsics, back_project
 from inference.sources import KINDS, open_source
 from inference.sources.calibration import read_camera, read_extrinsics
+from inference.sources.clouds import read_cloud
 from inference.sources.colmap import MODELS
 from inference.sources.projection import Camera, hidden, splat
 
@@ -101,7 +102,7 @@ def write_cloud(path):
     ("a.ply a.las a.npy a.bin a.pcd.bin a.csv a.xyz " + PCD).split(),
 )
 def test_clouds_of_every_format_are_projected(name, tmp_path, extrinsics):
-    package = {".ply": "plyfile", ".las": "laspy"}.get(name[1:])
+    package = {".ply": "plyfile", ".pcd": "pypcd4", ".las": "laspy"}.get(name[-4:])
     if package:
         pytest.importorskip(package, reason="requirements-sensors.txt is not installed")
     write_cloud(tmp_path / name)
@@ -109,6 +110,28 @@ def test_clouds_of_every_format_are_projected(name, tmp_path, extrinsics):
     options = {"intrinsics": TEXT, "extrinsics": extrinsics, "hidden_radius": 0}
     (frame,) = frames_of("cloud", tmp_path / name, rgb=str(tmp_path / "photo.png"), **options)
     check(frame)
+
+
+@pytest.mark.parametrize("stored", ["ascii", "binary", "binary_compressed"])
+def test_a_pcd_may_leave_out_count_and_a_damaged_one_is_a_sentence(stored, tmp_path):
+    pytest.importorskip("pypcd4", reason="requirements-sensors.txt is not installed")
+    path = tmp_path / "a.pcd"
+    made.write_pcd(path, stored)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"COUNT 1 1 1 1\n", b""))
+    np.testing.assert_allclose(read_cloud(path), made.scan(), atol=1e-6)
+    for damaged, sentence in (
+        (content[:60], "the header of a PCD lacks TYPE, POINTS, WIDTH"),
+        (content.replace(b"TYPE F F F F", b"TYPE F F F Q"), "the header of a PCD lacks TYPE"),
+        (content.replace(b"FIELDS intensity x y z", b"FIELDS a b c d"), "no field of name x"),
+        (content[: len(content) // 2], "cannot be read"),
+        (bytes(range(256)), "a\\.pcd"),
+        (b"", "the header of a PCD lacks FIELDS"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=sentence) as caught:
+            read_cloud(path)
+        assert "\n" not in str(caught.value)
 
 
 def calibrations():

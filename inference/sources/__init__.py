@@ -3,7 +3,13 @@
     for frame in open_source("tum", "rgbd_dataset_freiburg1_desk"):
         frame.rgb, frame.sparse_depth  # (H, W, 3) uint8, (H, W) float32 metres with 0 = none
 
-docs/sensors.md has what each kind reads and its options.
+docs/sensors.md has what each kind reads and its options. Of those that several kinds have:
+
+    intrinsics      text or a file, see `calibration.read_camera`
+    distortion      "undo" or "keep", see `projection.Camera.seen`
+    depth_scale     metres = value / scale
+    hidden_radius   pixels, see `projection.hidden`
+    max_dt          largest gap between the stamps of an image and its depth [s]
 """
 
 import importlib

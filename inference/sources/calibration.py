@@ -7,6 +7,7 @@ KITTI's `R:` and `T:`; YAML or JSON with one matrix, a rotation and a translatio
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,8 @@ _FISHEYE = ("equidistant", "fisheye", "kannalabrandt4")
 
 
 def read_camera(text: str) -> Camera:
-    """Read a camera from "fx,fy,cx,cy" or from a calibration file; see the module.
-
-    Raises:
-        DataError: no such file, or no camera in it.
-    """
+    """Read a camera from "fx,fy,cx,cy" or from a calibration file; see the module. Raises
+    DataError: no such file, or no camera in it."""
     path = Path(text)
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
         return Camera(Intrinsics.parse(text))
@@ -49,16 +47,12 @@ def read_camera(text: str) -> Camera:
 
 
 def camera_of(values: dict) -> Camera | None:
-    """Return the camera in a mapping such as a parsed camera_info, None where there is none.
-
-    Raises:
-        DataError: numbers that are no camera.
-    """
-    found = _numbers(_first(values, _MATRIX))
-    if found is None:
-        inner = next((v for v in values.values() if isinstance(v, dict) and camera_of(v)), None)
-        return camera_of(inner) if inner is not None else None
-    intrinsics = Intrinsics.parse(",".join(map(repr, found.tolist())))
+    """Return the camera in a mapping such as a parsed camera_info, None where there is none. Raises
+    DataError: numbers that are no camera."""
+    matrix = _numbers(_first(values, _MATRIX))
+    if matrix is None:
+        return _inside(values, camera_of)
+    intrinsics = Intrinsics.parse(",".join(map(repr, matrix.tolist())))
     distortion = _numbers(_first(values, _DISTORTION))
     name = re.sub("[^a-z0-9]", "", str(_first(values, _MODEL) or "").lower())
     width, height = (_first(values, names) for names in _SIZE)
@@ -74,11 +68,8 @@ def camera_of(values: dict) -> Camera | None:
 
 
 def read_extrinsics(path: Path) -> np.ndarray:
-    """Return the (4, 4) transform in a file, as it stands there; see the module.
-
-    Raises:
-        DataError: no such file, no transform in it, or a rotation that is none.
-    """
+    """Return the (4, 4) transform in a file, as it stands there; see the module. Raises DataError:
+    no such file, no transform in it, or a rotation that is none."""
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
         values = _tree(path)
     else:
@@ -104,13 +95,12 @@ def transform_of(values: dict) -> np.ndarray | None:
         inner = lowered.get(name)
         numbers = _numbers(inner)
         if numbers is not None and len(numbers) in (12, 16):
-            return np.vstack([numbers[:12].reshape(3, 4), [0, 0, 0, 1]])
+            return affine(numbers[:12])
         if isinstance(inner, dict) and (found := transform_of(inner)) is not None:
             return found
     rotation, translation = (_numbers(_first(values, n)) for n in (_ROTATION, _TRANSLATION))
     if rotation is None or translation is None or len(translation) != 3:
-        inner = (transform_of(v) for v in values.values() if isinstance(v, dict))
-        return next((found for found in inner if found is not None), None)
+        return _inside(values, transform_of)
     if len(rotation) == 4:
         return pose_matrix(translation, rotation)
     return rigid(rotation, translation) if len(rotation) == 9 else None
@@ -118,9 +108,12 @@ def transform_of(values: dict) -> np.ndarray | None:
 
 def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     """Return the (4, 4) transform of a rotation (9 numbers by rows) and a translation (3)."""
-    transform = np.eye(4)
-    transform[:3, :3], transform[:3, 3] = np.reshape(rotation, (3, 3)), translation
-    return transform
+    return affine(np.column_stack([np.reshape(rotation, (3, 3)), translation]))
+
+
+def affine(numbers: np.ndarray) -> np.ndarray:
+    """Return the (4, 4) transform of which `numbers` (12 by rows) are the first three rows."""
+    return np.vstack([np.reshape(numbers, (3, 4)), [0, 0, 0, 1]])
 
 
 def pose_matrix(position: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
@@ -157,6 +150,12 @@ def _tree(path: Path) -> dict:
     if not isinstance(values, dict):
         raise DataError(f"{path} holds no names with values, expected those of a calibration")
     return values
+
+
+def _inside(values: dict, find: Callable[[dict], object]) -> object:
+    """Return the first that `find` does not return as None of the mappings in a mapping."""
+    found = (find(value) for value in values.values() if isinstance(value, dict))
+    return next((value for value in found if value is not None), None)
 
 
 def _lowered(values: dict) -> dict[str, object]:

@@ -6,6 +6,8 @@
 .csv .txt .xyz          columns named x, y, z, or the first three
 """
 
+import io
+import re
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from dataloaders.errors import DataError
 from inference.image_files import RGB_SUFFIXES, read_rgb
 from inference.sources.calibration import read_camera, read_extrinsics
 from inference.sources.frames import Frame, Pending, Source, damage, require
-from inference.sources.projection import Camera, scan_depth
+from inference.sources.projection import scan_frame
 
 
 def open_cloud(
@@ -32,10 +34,8 @@ def open_cloud(
 
     Args:
         rgb: image or folder; None looks beside the clouds.
-        intrinsics: see `calibration.read_camera`.
         extrinsics: file with the transform cloud to camera; None takes the clouds to be in the
-            camera's frame. hidden_radius: see `projection.hidden`.
-        distortion: see `projection.Camera.seen`.
+            camera's frame. The other options are those of every kind, see the package.
     """
     if intrinsics is None:
         raise DataError(f"{path}: a cloud needs its camera: give --intrinsics (YAML, JSON, text)")
@@ -55,29 +55,14 @@ def open_cloud(
         raise DataError(f"no image in {images} has the stem of a cloud in {path} (--rgb)")
     if missing := len(clouds) - len(pairs):
         notes.append(f"{missing} of {len(clouds)} clouds have no image and are left out")
-    pending = [
-        Pending(
-            image.stem, partial(_load, image, cloud, camera, transform, hidden_radius, distortion)
-        )
-        for image, cloud in pairs
-    ]
-    notes += camera.lens_notes(distortion)
-    return Source(path, pending, len(pending), notes)
 
+    def load(image: Path, cloud: Path) -> Frame:
+        options = {"distortion": distortion, "radius": hidden_radius}
+        rgb, points = read_rgb(image)[0], read_cloud(cloud)
+        return scan_frame(rgb, points, transform, camera, image.stem, **options)
 
-def _load(
-    image: Path,
-    cloud: Path,
-    camera: Camera,
-    transform: np.ndarray,
-    radius: int | None,
-    distortion: str,
-) -> Frame:
-    rgb = read_rgb(image)[0]
-    camera, size = camera.fitted(rgb.shape[:2]), rgb.shape[:2]
-    taken = camera.seen(distortion)
-    depth = scan_depth(read_cloud(cloud), transform, taken, size, radius=radius)
-    return Frame(camera.undistort(rgb, distortion), depth, taken.of_frame, image.stem)
+    pending = [Pending(image.stem, partial(load, image, cloud)) for image, cloud in pairs]
+    return Source(path, pending, len(pending), notes + camera.lens_notes(distortion))
 
 
 def is_cloud(path: Path) -> bool:
@@ -90,11 +75,8 @@ def _stem(path: Path) -> str:
 
 
 def read_cloud(path: Path) -> np.ndarray:
-    """Return the points (N, 3) of a file, in its own unit and frame.
-
-    Raises:
-        DataError: missing, damaged, no points in it, or a format that is not read.
-    """
+    """Return the points (N, 3) of a file, in its own unit and frame. Raises DataError: missing,
+    damaged, no points in it, or a format that is not read."""
     if path.suffix.lower() not in _READERS:
         raise DataError(f"{path} is not a cloud this reads: {', '.join(_READERS)}")
     if not path.is_file():
@@ -150,56 +132,19 @@ def _read_las(path: Path) -> np.ndarray:
 
 
 def _read_pcd(path: Path) -> np.ndarray:
-    """PCD 0.7: `FIELDS`, `SIZE`, `TYPE` and `COUNT` describe a point, `DATA` the rest."""
-    with path.open("rb") as stream:
-        header = {}
-        while "DATA" not in header:
-            line = stream.readline()
-            if not line:
-                raise DataError(f"{path} ends before its points: no line DATA in its header")
-            name, *values = line.decode("ascii", "replace").split() or ["#"]
-            header[name] = values
-        body = stream.read()
-    counts = [int(count) for count in header.get("COUNT", ["1"] * len(header["FIELDS"]))]
-    kinds = [k.lower() + s for k, s in zip(header["TYPE"], header["SIZE"], strict=True)]
-    fields = list(zip(header["FIELDS"], kinds, counts, strict=True))
-    number, stored = int(header["POINTS"][0]), header["DATA"][0]
-    dtype = np.dtype([(f"{name}{i}" if name == "_" else name, f"<{kind}", (count,))
-                      for i, (name, kind, count) in enumerate(fields)])  # fmt: skip
-    if stored == "ascii":
-        first = np.cumsum([0, *counts])
-        columns = [first[header["FIELDS"].index(axis)] for axis in "xyz"]
-        return np.loadtxt(body.decode("ascii").splitlines(), ndmin=2)[:number, columns]
-    if stored == "binary":
-        points = np.frombuffer(body, dtype, number)
-        return np.column_stack([points[axis][:, 0] for axis in "xyz"]).astype(np.float64)
-    packed, size = np.frombuffer(body, "<u4", 2)
-    body = _lzf(body[8 : 8 + packed], int(size))
-    found, start = {}, 0  # field by field, all points of each
-    for name, kind, count in fields:
-        values = np.frombuffer(body, f"<{kind}", number * count, start)
-        found[name], start = values[::count], start + values.nbytes
-    return np.column_stack([found[axis] for axis in "xyz"]).astype(np.float64)
+    pypcd4 = require("pypcd4", f"{path}: reading PCD")
+    from pydantic import ValidationError
 
-
-def _lzf(data: bytes, size: int) -> bytes:
-    """Undo LZF: runs of literal bytes, and copies of what came up to 8 kB before."""
-    out, i = bytearray(), 0
-    while i < len(data):
-        control, i = data[i], i + 1
-        if control < 32:
-            out += data[i : i + control + 1]
-            i += control + 1
-            continue
-        length = control >> 5
-        if length == 7:
-            length, i = length + data[i], i + 1
-        back, i = ((control & 31) << 8) + data[i] + 1, i + 1
-        for _ in range(length + 2):
-            out.append(out[-back])
-    if len(out) != size:
-        raise ValueError(f"{len(out)} bytes unpacked, expected {size}")
-    return bytes(out)
+    header, data, body = path.read_bytes().partition(b"\nDATA ")
+    fields = re.search(rb"^FIELDS(.*)", header, re.MULTILINE)
+    if fields and b"\nCOUNT" not in header:  # which may be left out, and is 1 then
+        header += b"\nCOUNT" + b" 1" * len(fields[1].split())
+    try:
+        cloud = pypcd4.PointCloud.from_fileobj(io.BytesIO(header + data + body))
+        return cloud.numpy(("x", "y", "z"))
+    except ValidationError as error:
+        wrong = ", ".join(str(fault["loc"][0]).upper() for fault in error.errors())
+        raise DataError(f"{path}: the header of a PCD lacks {wrong}, or they are wrong") from error
 
 
 _READERS = {

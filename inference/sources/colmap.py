@@ -5,11 +5,12 @@ Written from COLMAP's description of its output format. Its pixels have their ce
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from dataloaders.errors import DataError
 from inference.image_files import read_rgb
@@ -18,31 +19,25 @@ from inference.sources.calibration import pose_matrix
 from inference.sources.frames import Frame, Pending, Source, damage
 from inference.sources.projection import Camera, moved, splat
 
+_FULL = "fx fy cx cy k1 k2 p1 p2"
 # Number -> name, parameters, and which of them are fx fy cx cy and the model's distortion.
 MODELS = {
     0: ("SIMPLE_PINHOLE", "f cx cy", "opencv", ""),
     1: ("PINHOLE", "fx fy cx cy", "opencv", ""),
     2: ("SIMPLE_RADIAL", "f cx cy k1", "opencv", "k1 0 0 0"),
     3: ("RADIAL", "f cx cy k1 k2", "opencv", "k1 k2 0 0"),
-    4: ("OPENCV", "fx fy cx cy k1 k2 p1 p2", "opencv", "k1 k2 p1 p2"),
+    4: ("OPENCV", _FULL, "opencv", "k1 k2 p1 p2"),
     5: ("OPENCV_FISHEYE", "fx fy cx cy k1 k2 k3 k4", "fisheye", "k1 k2 k3 k4"),
-    6: (
-        *("FULL_OPENCV", "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6"),
-        *("opencv", "k1 k2 p1 p2 k3 k4 k5 k6"),
-    ),
+    6: ("FULL_OPENCV", f"{_FULL} k3 k4 k5 k6", "opencv", "k1 k2 p1 p2 k3 k4 k5 k6"),
     7: ("FOV", "fx fy cx cy w", "fov", "w"),
     8: ("SIMPLE_RADIAL_FISHEYE", "f cx cy k1", "fisheye", "k1 0 0 0"),
     9: ("RADIAL_FISHEYE", "f cx cy k1 k2", "fisheye", "k1 k2 0 0"),
-    10: (
-        *("THIN_PRISM_FISHEYE", "fx fy cx cy k1 k2 p1 p2 k3 k4 sx1 sy1"),
-        *("fisheye", "k1 k2 k3 k4 p1 p2 sx1 sy1"),
-    ),
+    10: ("THIN_PRISM_FISHEYE", f"{_FULL} k3 k4 sx1 sy1", "fisheye", "k1 k2 k3 k4 p1 p2 sx1 sy1"),
 }
 _BY_NAME = {name: number for number, (name, *_) in MODELS.items()}
 
 
-@dataclass
-class _Image:
+class _Image(NamedTuple):
     """name: of the file. camera: its number. pose: (4, 4) world to camera. points: (P,) numbers."""
 
     name: str
@@ -66,20 +61,20 @@ def open_colmap(
         rgb: folder of the images, None for `images` beside the model.
         metres_per_unit: scale of the model; None takes its units to be metres, and says so.
         max_error: largest reprojection error of a point [pixels].
-        min_track: fewest images that saw it. distortion: see `projection.Camera.seen`.
+        min_track: fewest images that saw it.
     """
-    places = [folder for folder in (path, path / "sparse/0", path / "sparse") if _form(folder)]
-    if not places:
+    forms = {folder: _form(folder) for folder in (path, path / "sparse/0", path / "sparse")}
+    model, form = next(((folder, form) for folder, form in forms.items() if form), (path, None))
+    if form is None:
         raise DataError(f"{path} holds no COLMAP model (cameras, images and points3D .bin or .txt)")
-    model, form = places[0], _form(places[0])
     images = _images_folder(path, rgb)
-    cameras, views, points, errors, tracks, ids = _READERS[form](model)
-    good = (errors <= max_error) & (tracks >= min_track)
-    order = np.argsort(ids[good])
-    ids, points = ids[good][order], points[good][order]
+    cameras, views, rows = _READERS[form](model)
+    points = pd.DataFrame(rows, columns=["number", "x", "y", "z", "error", "track"])
+    points = points.set_index("number")
+    good = points[(points["error"] <= max_error) & (points["track"] >= min_track)]
     notes = [
-        f"{len(ids)} of {len(good)} points have an error of at most {max_error:g} pixels and were "
-        f"seen in {min_track} images or more"
+        f"{len(good)} of {len(points)} points have an error of at most {max_error:g} pixels and "
+        f"were seen in {min_track} images or more"
     ]
     if metres_per_unit is None:
         notes.append(
@@ -95,9 +90,8 @@ def open_colmap(
         if view.camera not in cameras:
             raise DataError(f"the model has no camera {view.camera}")
         camera = cameras[view.camera].fitted(image.shape[:2])
-        at = np.searchsorted(ids, view.points)
-        seen = np.isin(view.points, ids)
-        local = moved(points[np.unique(at[seen])], view.pose)
+        seen = good.loc[good.index.isin(view.points), ["x", "y", "z"]]
+        local = moved(seen.to_numpy(), view.pose)
         taken = camera.seen(distortion)
         depth = splat(taken.pixels(local), scale * local[:, 2], image.shape[:2])
         pose = np.linalg.inv(view.pose)
@@ -144,13 +138,14 @@ def _camera(number: int, width: int, height: int, values: list[float], path: Pat
     )
 
 
-def _pose(quaternion: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    return pose_matrix(translation, np.roll(quaternion, -1))  # w first
+def _view(name: str, camera: int, pose: np.ndarray, points: np.ndarray) -> _Image:
+    pose = pose_matrix(pose[4:], np.roll(pose[:4], -1))  # w first
+    return _Image(name, camera, pose, points[points >= 0])
 
 
 def _read_binary(folder: Path) -> tuple:
-    """Return cameras by number, images, and of the points (P, 3) positions, (P,) errors, lengths
-    of their tracks and numbers."""
+    """Return cameras by number, images, and of each point its number, position, error and the
+    length of its track, (P, 6)."""
     cameras, views, rows = {}, [], []
     path = folder / "cameras.bin"
     with damage(path):
@@ -168,18 +163,16 @@ def _read_binary(folder: Path) -> tuple:
             _, *pose, camera = struct.unpack_from("<i7di", data, at)
             end = data.index(b"\0", at + 64)
             name, (count,) = data[at + 64 : end].decode(), struct.unpack_from("<Q", data, end + 1)
-            kind = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
-            seen = np.frombuffer(data, kind, count, end + 9)["point"]
-            views.append(_Image(name, camera, _pose(pose[:4], pose[4:]), seen[seen >= 0]))
+            seen = np.frombuffer(data, "<i8", 3 * count, end + 9)[2::3]  # after two doubles each
+            views.append(_view(name, camera, np.array(pose), seen))
             at = end + 9 + 24 * count
     path = folder / "points3D.bin"
     with damage(path):
         data, at = path.read_bytes(), 8
         for _ in range(struct.unpack_from("<Q", data)[0]):
-            number, *xyz, error, length = struct.unpack_from("<Q3d3xdQ", data, at)
-            rows.append((number, *xyz, error, length))
-            at += 51 + 8 * length
-    return cameras, views, *_points(rows)
+            rows.append(struct.unpack_from("<Q3d3xdQ", data, at))
+            at += 51 + 8 * rows[-1][-1]
+        return cameras, views, np.array(rows, float).reshape(-1, 6)
 
 
 def _read_text(folder: Path) -> tuple:
@@ -197,19 +190,12 @@ def _read_text(folder: Path) -> tuple:
         for line in lines:
             if not line:
                 continue
-            numbers, seen = np.array(line[1:8], float), np.array(next(lines, [])[2::3], np.int64)
-            name = " ".join(line[9:])
-            views.append(_Image(name, int(line[8]), _pose(numbers[:4], numbers[4:]),
-                                seen[seen >= 0]))  # fmt: skip
+            pose, seen = np.array(line[1:8], float), np.array(next(lines, [])[2::3], np.int64)
+            views.append(_view(" ".join(line[9:]), int(line[8]), pose, seen))
     path = folder / "points3D.txt"
     with damage(path):
         rows = [(*line[:4], line[7], (len(line) - 8) // 2) for line in _lines(path)]
-        return cameras, views, *_points(rows)
-
-
-def _points(rows: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    return table[:, 1:4], table[:, 4], table[:, 5], table[:, 0].astype(np.int64)
+        return cameras, views, np.array(rows, float).reshape(-1, 6)
 
 
 def _lines(path: Path, keep_empty: bool = False) -> Iterator[list[str]]:

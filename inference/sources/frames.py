@@ -6,12 +6,13 @@ read, checked and forgotten one by one.
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from dataloaders.errors import DataError, printable
@@ -19,9 +20,6 @@ from dataloaders.units import check_metres
 from engine.errors import system_sentence
 from inference.image_files import DAMAGE
 from inference.point_cloud import Rays
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 INSTALL = "pip install -r requirements-sensors.txt"
 
@@ -126,6 +124,14 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
+def decoded(content: bytes | np.ndarray, name: str) -> np.ndarray:
+    """Return (H, W, 3) uint8 of the bytes of a JPEG or PNG; `name` stands for it in sentences."""
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{name} is damaged")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
 def require(module: str, what: str) -> ModuleType:
     """Return an optional package's module, or raise a `DataError` with the way to install it."""
     try:
@@ -149,17 +155,13 @@ def damage(source: object, *errors: type[Exception]) -> Iterator[None]:
         raise DataError(f"{source} cannot be read: {line[:200]}") from error
 
 
-def nearest_in_time(stamps: np.ndarray, others: np.ndarray) -> "pd.DataFrame":
-    """Return a row for each of `stamps` (N,) [s], in their order: `other`, the index of the nearest
-    of `others` (M,) [s], and `gap`, how far it is [s]."""
-    import pandas as pd  # here: whatever reads no recording starts without it
-
-    ours = pd.DataFrame({"own": np.arange(len(stamps)), "time": np.float64(stamps)})
-    theirs = pd.DataFrame({"other": np.arange(len(others)), "time": np.float64(others)})
-    theirs["at"] = theirs["time"]
-    ours, theirs = ours.sort_values("time"), theirs.sort_values("time")
-    found = pd.merge_asof(ours, theirs, on="time", direction="nearest").sort_values("own")
-    return found.assign(gap=(found["time"] - found["at"]).abs()).set_index("own")
+def nearest_in_time(stamps: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index (N,) of the one of `others` (M,) [s] that is nearest to each of `stamps`
+    (N,) [s], and how far it is [s]."""
+    order = np.argsort(others)
+    middles = (others[order][1:] + others[order][:-1]) / 2
+    nearest = order[np.searchsorted(middles, stamps)]
+    return nearest, np.abs(others[nearest] - stamps)
 
 
 def match_times(
@@ -179,17 +181,26 @@ def match_times(
     """
     if not len(rgb) or not len(depth):
         raise DataError(f"{path} holds {len(rgb)} images and {len(depth)} measurements of depth")
-    found = nearest_in_time(rgb, depth)
-    # A measurement belongs to the nearest of its images.
-    kept = found[found["gap"] <= max_dt].sort_values("gap").drop_duplicates("other").sort_index()
-    if kept.empty:
-        raise DataError(never_meet(path, found["gap"].min(), max_dt))
-    notes, largest = [], kept["gap"].max()
-    if largest > 0.001:
-        notes.append(f"image and depth are {1000 * largest:.0f} ms apart at most")
-    if missing := len(found) - len(kept):
-        notes.append(f"{missing} of {len(rgb)} images have no depth of their own and are left out")
-    return list(zip(kept.index.tolist(), kept["other"].tolist(), strict=True)), notes
+    nearest, gaps = nearest_in_time(rgb, depth)
+    if not gaps.min() <= max_dt:
+        raise DataError(never_meet(path, gaps.min(), max_dt))
+    images = {}  # a measurement belongs to the nearest of its images
+    for i in np.argsort(gaps, kind="stable").tolist():
+        if gaps[i] <= max_dt:
+            images.setdefault(int(nearest[i]), i)
+    pairs = sorted((image, other) for other, image in images.items())
+    return pairs, gap_notes(gaps[list(images.values())].tolist(), len(rgb), max_dt)
+
+
+def gap_notes(gaps: Sequence[float], images: int, max_dt: float) -> list[str]:
+    """Return notes on the `gaps` of pairs [s], and on images without a partner."""
+    notes = [f"image and depth are {1000 * max(gaps):.0f} ms apart at most"] * (max(gaps) > 0.001)
+    if missing := images - len(gaps):
+        notes.append(
+            f"{missing} of {images} images have no depth of their own within {max_dt:g} s and are "
+            "left out (--max-dt)"
+        )
+    return notes
 
 
 def never_meet(path: Path, gap: float, max_dt: float) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import cv2
 import imageio.v3 as iio
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ import pandas as pd
 from dataloaders.errors import DataError
 from inference.point_cloud import Intrinsics
 from inference.sources.calibration import pose_matrix
-from inference.sources.frames import Frame, Pending, Source, damage, require
+from inference.sources.frames import Frame, Pending, Source, damage, decoded, require
 from inference.sources.projection import spread
 from inference.sources.video import Film
 
@@ -104,18 +103,14 @@ def open_record3d(path: Path, *, confidence: int = 1) -> Source:
     lzfse = require("liblzfse", f"{path}: LZFSE, which Record3D compresses depth with,")
 
     def load(i: int) -> Frame:
-        rgb = _decode((root / "rgbd" / f"{i}.jpg").read_bytes())
-        depth = np.frombuffer(
-            lzfse.decompress((root / "rgbd" / f"{i}.depth").read_bytes()), "<f4"
-        ).reshape(size)
+        image, stored, conf = (root / "rgbd" / f"{i}.{kind}" for kind in ("jpg", "depth", "conf"))
+        rgb = decoded(image.read_bytes(), "its image")
+        depth = np.frombuffer(lzfse.decompress(stored.read_bytes()), "<f4").reshape(size)
         depth = np.nan_to_num(depth)
-        conf = root / "rgbd" / f"{i}.conf"
         if confidence and conf.exists():
             sure = np.frombuffer(lzfse.decompress(conf.read_bytes()), np.uint8)
             depth = _sure(depth, sure.reshape(size), confidence)
-        pose = None
-        if i < len(poses):
-            pose = pose_matrix(poses[i][4:], poses[i][:4]) @ _FLIP
+        pose = pose_matrix(poses[i][4:], poses[i][:4]) @ _FLIP if i < len(poses) else None
         stamp = float(stamps[i]) if i < len(stamps) else None
         depth = spread(depth, rgb.shape[:2])
         return Frame(rgb, depth, intrinsics, f"{i:06d}", stamp, pose)
@@ -123,10 +118,3 @@ def open_record3d(path: Path, *, confidence: int = 1) -> Source:
     numbers = sorted(int(Path(name).stem) for name in names)
     pending = [Pending(f"{i:06d}", partial(load, i)) for i in numbers]
     return Source(path, pending, len(numbers), has_poses=bool(poses))
-
-
-def _decode(content: bytes) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError("its image is damaged")
-    return image[..., ::-1].copy()

@@ -5,13 +5,14 @@ centre of the first one.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 
 from dataloaders.errors import DataError
-from inference.point_cloud import Intrinsics, back_project
+from inference.point_cloud import Intrinsics
+from inference.sources.frames import Frame
 
 # Points that are hidden lie farther than this beyond what is seen around them: fraction of depth.
 HIDDEN_RATIO = 0.2
@@ -112,11 +113,8 @@ class Camera:
         return self.intrinsics.rays(size) if self.is_pinhole else _undistorted_rays(self, size)
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Return what is unusual about this camera for an image of `size` (H, W).
-
-        Raises:
-            DataError: it is the calibration of another size.
-        """
+        """Return what is unusual about this camera for an image of `size` (H, W). Raises DataError:
+        it is the calibration of another size."""
         if self.size is not None and self.size != tuple(size):
             raise DataError(
                 f"it is {size[1]}x{size[0]} and its calibration for {self.size[1]}x{self.size[0]}"
@@ -136,21 +134,24 @@ class Camera:
         with np.errstate(divide="ignore", invalid="ignore"):
             xy = np.where(points[:, 2:] > 1e-6, points[:, :2] / points[:, 2:], np.nan)
         if not self.is_pinhole:
-            xy[(xy * xy).sum(axis=1) > self._widest**2] = np.nan
+            xy[(xy * xy).sum(axis=1) > self._radial[0][-1] ** 2] = np.nan
             seen = np.isfinite(xy[:, 0])
             if seen.any():
-                xy[seen] = DISTORTIONS[self.model](xy[seen], np.array(self.distortion))
+                xy[seen] = self._bend(xy[seen])
         c = self.intrinsics
         return xy * (c.fx, c.fy) + (c.cx, c.cy)
 
+    def _bend(self, slopes: np.ndarray) -> np.ndarray:
+        return DISTORTIONS[self.model](slopes, np.array(self.distortion))
+
     @cached_property
-    def _widest(self) -> float:
-        """The slope up to which a ray farther aside meets a pixel farther out."""
+    def _radial(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of rays to the right (N,) and those of the pixels they meet, up to where a ray
+        farther aside meets a pixel that is no farther out."""
         slopes = np.linspace(0, _STEEPEST, 2001)
-        line = np.column_stack([slopes, np.zeros_like(slopes)])
-        bent = DISTORTIONS[self.model](line, np.array(self.distortion))[:, 0]
-        back = np.flatnonzero(np.diff(bent) <= 0)
-        return float(slopes[back[0]]) if back.size else _STEEPEST
+        bent = self._bend(np.column_stack([slopes, np.zeros_like(slopes)]))[:, 0]
+        end = next(iter(np.flatnonzero(np.diff(bent) <= 0) + 1), len(bent))
+        return slopes[:end], bent[:end]
 
     def undistort(self, image: np.ndarray, distortion: str = "undo") -> np.ndarray:
         """Return (H, W) or (H, W, 3) pixels as the camera without distortion would take them:
@@ -165,9 +166,7 @@ class Camera:
 @lru_cache(maxsize=4)
 def _undistortion(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the column and the row, (H, W) float32 each, that each undistorted pixel looks at."""
-    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float64)
-    c = camera.intrinsics
-    rays = np.stack([(columns - c.cx) / c.fx, (rows - c.cy) / c.fy, np.ones(size)], axis=-1)
+    rays = np.stack(np.broadcast_arrays(*camera.intrinsics.rays(size), np.float32(1)), axis=-1)
     found = camera.pixels(rays.reshape(-1, 3)).reshape(*size, 2)
     found = np.nan_to_num(found, nan=-1e4).astype(np.float32)
     return found[..., 0], found[..., 1]
@@ -178,17 +177,13 @@ def _undistorted_rays(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray
     """Return the slopes (H, W) float32 of the rays that meet the pixels of a distorted image: those
     of the radial part by a table, then Newton's method; NaN where it does not come within
     `RAY_TOLERANCE` pixels."""
-    c, coefficients = camera.intrinsics, np.array(camera.distortion)
-    x, y = c.rays(size)
+    x, y = camera.intrinsics.rays(size)
     wanted = np.stack(np.broadcast_arrays(x, y), axis=-1).reshape(-1, 2).astype(np.float64)
-    bend = partial(DISTORTIONS[camera.model], coefficients=coefficients)
-    slopes = np.linspace(0, camera._widest, 2001)
-    bent = bend(np.column_stack([slopes, np.zeros_like(slopes)]))[:, 0]
+    slopes, bent = camera._radial
     far = np.linalg.norm(wanted, axis=1, keepdims=True)
-    found = wanted * np.divide(
-        np.interp(far, bent, slopes), far, out=np.ones_like(far), where=far > 0
-    )
-    step = 1e-6
+    straight = np.interp(far, bent, slopes)
+    found = wanted * np.divide(straight, far, out=np.ones_like(far), where=far > 0)
+    step, bend = 1e-6, camera._bend
     for _ in range(6):
         missing = wanted - bend(found)
         dx, dy = ((bend(found + step * axis) - bend(found - step * axis)) / (2 * step)
@@ -200,8 +195,8 @@ def _undistorted_rays(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray
                 missing[:, 1] * dx[:, 0] - missing[:, 0] * dx[:, 1],
             ]) / determinant[:, None]  # fmt: skip
         found += np.clip(np.nan_to_num(move), -0.1, 0.1)
-    off = np.abs((bend(found) - wanted) * (c.fx, c.fy)).max(axis=1)
-    bad = (off > RAY_TOLERANCE) | (np.linalg.norm(found, axis=1) > camera._widest)
+    off = np.abs((bend(found) - wanted) * (camera.fx, camera.fy)).max(axis=1)
+    bad = (off > RAY_TOLERANCE) | (np.linalg.norm(found, axis=1) > slopes[-1])
     found[bad] = np.nan
     return tuple(found.astype(np.float32).T.reshape(2, *size))
 
@@ -209,25 +204,17 @@ def _undistorted_rays(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray
 def splat(pixels: np.ndarray, z: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return (H, W) float32 depth of points at columns and rows `pixels` (N, 2) and depth `z` (N,):
     the nearest in a pixel hides the others, 0 where there is none."""
-    inside, cells = _cells(pixels, z, size)
-    z = z[inside]
+    with np.errstate(invalid="ignore"):
+        column, row = np.floor(np.nan_to_num(pixels, nan=-9.0) + 0.5).T
+        inside = (column >= 0) & (column < size[1]) & (row >= 0) & (row < size[0]) & (z > 0)
+    cells, z = (row[inside] * size[1] + column[inside]).astype(np.int64), z[inside]
     order = np.argsort(-z, kind="stable")  # written last, the nearest stays
     depth = np.zeros(size, np.float32)
     depth.reshape(-1)[cells[order]] = z[order]
     return depth
 
 
-def _cells(
-    pixels: np.ndarray, z: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mask (N,) of points in the image and the number of the pixel of each of them."""
-    with np.errstate(invalid="ignore"):
-        column, row = np.floor(np.nan_to_num(pixels, nan=-9.0) + 0.5).T
-        inside = (column >= 0) & (column < size[1]) & (row >= 0) & (row < size[0]) & (z > 0)
-    return inside, (row[inside] * size[1] + column[inside]).astype(np.int64)
-
-
-def hidden(depth: np.ndarray, radius: int | None = None, ratio: float = HIDDEN_RATIO) -> np.ndarray:
+def hidden(depth: np.ndarray, radius: int | None = None) -> np.ndarray:
     """Return which measurements are seen through a nearer surface, from a sensor beside the camera.
 
     A surface stands before a measurement where some are nearer in two opposite quadrants around it,
@@ -237,7 +224,6 @@ def hidden(depth: np.ndarray, radius: int | None = None, ratio: float = HIDDEN_R
     Args:
         depth: (H, W) metres, 0 = no measurement.
         radius: pixels to look to each side; None is `HIDDEN_RADIUS` of the width. 0 finds none.
-        ratio: nearer by this fraction of the measurement counts.
 
     Returns:
         (H, W) bool.
@@ -258,47 +244,70 @@ def hidden(depth: np.ndarray, radius: int | None = None, ratio: float = HIDDEN_R
         np.maximum(nearest(first, first), nearest(last, last)),
         np.maximum(nearest(first, last), nearest(last, first)),
     )
-    return (depth > 0) & (depth * (1 - ratio) > surface)
+    return (depth > 0) & (depth * (1 - HIDDEN_RATIO) > surface)
 
 
-def scan_depth(
+def scan_frame(
+    rgb: np.ndarray,
     points: np.ndarray,
     extrinsics: np.ndarray,
     camera: Camera,
-    size: tuple[int, int],
+    name: str,
     *,
+    distortion: str = "undo",
     radius: int | None = None,
-    ratio: float = HIDDEN_RATIO,
-) -> np.ndarray:
-    """Return (H, W) float32 metres of a scan in a camera's image, 0 = no measurement.
+    **rest: object,
+) -> Frame:
+    """Return the frame of an image and a scan beside it.
 
     Args:
-        points: (N, 3) metres in the scanner's frame; points that are not finite are left out.
+        rgb: (H, W, 3) uint8 of `camera`. points: (N, 3) metres in the scanner's frame; those that
+            are not finite are left out.
         extrinsics: (4, 4) scanner to camera.
-        radius, ratio: what `hidden` removes.
+        distortion: see `Camera.seen`. radius: see `hidden`. rest: of `Frame`.
 
     Raises:
-        DataError: no points, or next to none of them before the camera and in its image.
+        DataError: no points, next to none of them before the camera and in its image, or an image
+            of another size than the camera's.
     """
+    size = rgb.shape[:2]
+    taken = camera.fitted(size).seen(distortion)
     points = points[np.isfinite(points).all(axis=1)]
     if not len(points):
         raise DataError("its scan holds no points")
-    depth = _visible(points, extrinsics, camera, size)
-    if np.count_nonzero(depth) < max(1, min(LEAST_INSIDE * len(points), 50)):
-        backwards = _visible(points, np.linalg.inv(extrinsics), camera, size)
-        instead, found = np.count_nonzero(backwards), np.count_nonzero(depth)
+
+    def seen(transform: np.ndarray) -> np.ndarray:
+        local = moved(points, transform)
+        return splat(taken.pixels(local), local[:, 2], size)
+
+    depth = seen(extrinsics)
+    found = np.count_nonzero(depth)
+    if found < max(1, min(LEAST_INSIDE * len(points), 50)):
+        instead = np.count_nonzero(seen(np.linalg.inv(extrinsics)))
         hint = "is it another camera's scan, or are the extrinsics another's?"
         if instead > 10 * max(found, 10):
             hint = f"with the extrinsics turned round {instead} would: they go from scan to camera"
         raise DataError(f"{found} of {len(points)} points of its scan fall into its image; {hint}")
-    return np.where(hidden(depth, radius, ratio), np.float32(0), depth)
+    depth[hidden(depth, radius)] = 0
+    return Frame(camera.undistort(rgb, distortion), depth, taken.of_frame, name, **rest)
 
 
-def _visible(
-    points: np.ndarray, extrinsics: np.ndarray, camera: Camera, size: tuple[int, int]
-) -> np.ndarray:
-    local = moved(points, extrinsics)
-    return splat(camera.pixels(local), local[:, 2], size)
+def map_frame(
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    camera: Camera | None,
+    name: str,
+    *,
+    distortion: str = "undo",
+    **rest: object,
+) -> Frame:
+    """Return the frame of an image and the depth (H, W) [m] of its own pixels; see `scan_frame`.
+    Without a camera its intrinsics are unknown."""
+    if camera is None:
+        return Frame(rgb, depth, None, name, **rest)
+    taken = camera.fitted(depth.shape).seen(distortion)
+    rgb, depth = (camera.undistort(image, distortion) for image in (rgb, depth))
+    return Frame(rgb, depth, taken.of_frame, name, **rest)
 
 
 def moved(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
@@ -306,30 +315,10 @@ def moved(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
     return points.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
 
 
-def register(
-    depth: np.ndarray,
-    of: Camera,
-    extrinsics: np.ndarray,
-    camera: Camera,
-    size: tuple[int, int],
-    **options: float | None,
-) -> np.ndarray:
-    """Return the depth (h, w) of one camera in the pixels of another, as `scan_depth` does.
-
-    Args:
-        of: camera of `depth`. extrinsics: (4, 4) from it to `camera`.
-    """
-    points, _ = back_project(depth, of)
-    return scan_depth(points, extrinsics, camera, size, **options)
-
-
 def spread(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return depth (h, w) of lower resolution as measurements in an image of `size` (H, W) that
-    shows the same: each in the pixel at its own pixel's centre.
-
-    Raises:
-        DataError: the two have another shape, so they do not show the same.
-    """
+    shows the same: each in the pixel at its own pixel's centre. Raises DataError: the two have
+    another shape, so they do not show the same."""
     height, width = depth.shape
     if abs(height / width - size[0] / size[1]) > 0.02 * size[0] / size[1]:
         raise DataError(

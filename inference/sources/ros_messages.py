@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 
 from dataloaders.errors import DataError
+from inference.point_cloud import back_project
 from inference.sources.calibration import camera_of, pose_matrix
-from inference.sources.frames import Frame
-from inference.sources.projection import Camera, register, scan_depth
+from inference.sources.frames import Frame, decoded
+from inference.sources.projection import Camera, map_frame, scan_frame
 
 # Encoding of an image -> type, channels and OpenCV's conversion to RGB.
 ENCODINGS = {
@@ -57,20 +58,17 @@ class Rig:
     def frame(self, image: object, measured: object) -> Frame:
         """Return the frame of an Image or CompressedImage, and a depth image or PointCloud2."""
         rgb, stamp = decode_rgb(image), stamp_of(image)
-        size, options = rgb.shape[:2], {"radius": self.radius}
-        camera = self.camera.fitted(size)
-        taken = camera.seen(self.distortion)
+        camera = self.camera.fitted(rgb.shape[:2])
+        rest = {"name": f"{stamp:.6f}", "time_stamp": stamp, "distortion": self.distortion}
         if self.depth_camera is None:
-            depth = scan_depth(decode_cloud(measured), self.extrinsics, taken, size, **options)
+            points = decode_cloud(measured)
         else:
             depth = decode_depth(measured, self.depth_scale)
             own = self.depth_camera.fitted(depth.shape)
             if own == camera and np.allclose(self.extrinsics, np.eye(4)):
-                depth = camera.undistort(depth, self.distortion)
-            else:
-                depth = register(depth, own, self.extrinsics, taken, size, **options)
-        rgb = camera.undistort(rgb, self.distortion)
-        return Frame(rgb, depth, taken.of_frame, f"{stamp:.6f}", stamp)
+                return map_frame(rgb, depth, camera, **rest)
+            points, _ = back_project(depth, own)
+        return scan_frame(rgb, points, self.extrinsics, camera, radius=self.radius, **rest)
 
 
 def camera_of_info(message, rectified: bool = False) -> Camera:
@@ -96,11 +94,7 @@ def static_transform(
     path: Path, transforms: dict[tuple[str, str], np.ndarray], source: str, target: str
 ) -> np.ndarray:
     """Return the (4, 4) transform of points from a frame to another, along (parent, child) ->
-    child-to-parent transforms.
-
-    Raises:
-        DataError: no chain leads from one to the other.
-    """
+    child-to-parent transforms. Raises DataError: no chain leads from one to the other."""
     source, target = source.lstrip("/"), target.lstrip("/")
     steps = {**transforms, **{(c, p): np.linalg.inv(t) for (p, c), t in transforms.items()}}
     found, queue = {source: np.eye(4)}, deque([source])
@@ -126,10 +120,7 @@ def stamp_of(message) -> float:
 def decode_rgb(message) -> np.ndarray:
     """Return (H, W, 3) uint8 of an Image or CompressedImage."""
     if not hasattr(message, "encoding"):
-        image = cv2.imdecode(np.asarray(message.data), cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(f"its image ({message.format}) is damaged")
-        return np.ascontiguousarray(image[..., ::-1])
+        return decoded(message.data, f"its image ({message.format})")
     if message.encoding not in ENCODINGS:
         raise DataError(f"images of encoding {message.encoding} are not read as colours")
     dtype, channels, conversion = ENCODINGS[message.encoding]

@@ -7,6 +7,7 @@ another, or from PointCloud2 scans; cameras from camera_info, where sensors sit 
 import contextlib
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from dataloaders.errors import DataError
 from inference.sources.calibration import read_camera, read_extrinsics
-from inference.sources.frames import Pending, Source, damage, never_meet, require
+from inference.sources.frames import Pending, Source, damage, gap_notes, never_meet, require
 from inference.sources.projection import Camera
 from inference.sources.ros_messages import (
     Rig,
@@ -24,10 +25,9 @@ from inference.sources.ros_messages import (
     transforms_of,
 )
 
-IMAGE, COMPRESSED, CLOUD = (f"sensor_msgs/msg/{n}" for n in ("Image", "CompressedImage",
-                                                            "PointCloud2"))  # fmt: skip
-INFO, TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
-TF_TYPES = (TF, "tf/msg/tfMessage")
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CLOUD, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"
+TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 WAITING = 32  # messages of a topic that are kept while the other topic's are awaited
 
 
@@ -48,14 +48,11 @@ def open_rosbag(
     Args:
         rgb_topic, depth_topic: None takes the only ones, a depth image before scans.
         intrinsics, extrinsics: files in place of camera_info and /tf_static (depth sensor to
-            camera). max_dt: largest gap between the stamps of image and depth [s].
-        depth_scale: metres = value / scale of 16-bit depth images.
-        hidden_radius: see `projection.hidden`. distortion: see `projection.Camera.seen`.
+            camera).
     """
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         raise DataError(f"{path} holds no metadata.yaml, which the folder of a bag of ROS 2 has")
-    bag = Bag(path, max_dt)
-    with bag.damage(), bag.opened() as reader:
+    with _opened(path) as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
         rgb = _chosen(path, reader, rgb_topic, is_depth=False)
         depth = _chosen(path, reader, depth_topic, is_depth=True)
@@ -63,100 +60,100 @@ def open_rosbag(
             empty = rgb if not counts[rgb] else depth
             raise DataError(f"{path}: its topic {empty} has no messages")
         camera, frame = _camera(path, reader, rgb, intrinsics)
-        depth_camera, depth_frame = None, None
-        is_image = any(c.topic == depth and c.msgtype != CLOUD for c in reader.connections)
-        if is_image:
-            depth_camera, depth_frame = _camera(path, reader, depth, None, camera)
+        if any(c.topic == depth and c.msgtype == CLOUD for c in reader.connections):
+            depth_camera, depth_frame = None, _first_message(reader, depth).header.frame_id
         else:
-            depth_frame = _first_message(reader, depth).header.frame_id
-        transform = read_extrinsics(Path(extrinsics)) if extrinsics is not None else None
-        if transform is None:
+            depth_camera, depth_frame = _camera(path, reader, depth, None, camera)
+        if extrinsics is not None:
+            transform = read_extrinsics(Path(extrinsics))
+        else:
             frame = frame or _first_message(reader, rgb).header.frame_id
             transform = static_transform(path, _static(reader), depth_frame, frame)
-    bag.rgb, bag.depth = rgb, depth
-    bag.notes += camera.lens_notes(distortion)
-    bag.rig = Rig(camera, depth_camera, transform, depth_scale, hidden_radius, distortion)
+    rig = Rig(camera, depth_camera, transform, depth_scale, hidden_radius, distortion)
+    bag = _Bag(path, rgb, depth, rig, max_dt, camera.lens_notes(distortion))
     return Source(path, bag.frames, counts[rgb], bag.notes)
 
 
-class Bag:
-    """The frames of a bag, in its own order."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator:
+    """Yield `rosbags`' reader of a bag; what it raises becomes a sentence."""
+    require("rosbags", f"{path}: reading a bag")
+    from apsw import Error as SqliteError
+    from rosbags import highlevel, rosbag1, rosbag2, typesys
 
-    def __init__(self, path: Path, max_dt: float):
-        self.path, self.max_dt, self.notes = path, max_dt, []
-        self.rgb = self.depth = self.rig = None  # topics and calibration, once they are known
+    errors = (highlevel.AnyReaderError, rosbag1.ReaderError, rosbag2.ReaderError)
+    # Bags of ROS 2 before Iron do not hold the definitions of their messages.
+    store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+    with (
+        damage(path, *errors, SqliteError, AssertionError),
+        highlevel.AnyReader([path], default_typestore=store) as reader,
+    ):
+        yield reader
 
-    def opened(self):
-        """Return `rosbags`' reader of the bag, for a `with` block."""
-        from rosbags import highlevel
-        from rosbags.typesys import Stores, get_typestore
 
-        # Bags of ROS 2 before Iron do not hold the definitions of their messages.
-        store = get_typestore(Stores.ROS2_HUMBLE)
-        return highlevel.AnyReader([self.path], default_typestore=store)
+@dataclass
+class _Bag:
+    """The frames of a bag, in its own order; `rgb` and `depth` are topics."""
 
-    def damage(self) -> contextlib.AbstractContextManager:
-        """Return the context that makes a sentence of what `rosbags` raises."""
-        require("rosbags", f"{self.path}: reading a bag")
-        from apsw import Error as SqliteError
-        from rosbags.highlevel.anyreader import AnyReaderError
-        from rosbags.rosbag1 import ReaderError
-        from rosbags.rosbag2 import ReaderError as ReaderError2
-
-        errors = (AnyReaderError, ReaderError, ReaderError2, SqliteError, AssertionError)
-        return damage(self.path, *errors)
+    path: Path
+    rgb: str
+    depth: str
+    rig: Rig
+    max_dt: float
+    notes: list[str] = field(default_factory=list)
 
     def frames(self) -> Iterator[Pending]:
         """Pair each image with the measurement nearest in time, each of either at most once."""
+        paired, unpaired, used = [], [], None
+        for (stamp, image), following, scans in self._windows():
+            at, scan = min(scans, key=lambda s: abs(s[0] - stamp), default=(np.inf, None))
+            gap = abs(at - stamp)
+            if gap > self.max_dt or abs(following - at) < gap or at == used:
+                unpaired.append(gap)
+                continue
+            paired.append(gap)
+            used = at
+            yield Pending(f"{stamp:.6f}", partial(self.rig.frame, image, scan))
+        if not paired:
+            raise DataError(never_meet(self.path, min(unpaired, default=np.inf), self.max_dt))
+        self.notes += gap_notes(paired, len(paired) + len(unpaired), self.max_dt)
+
+    def _windows(self) -> Iterator[tuple[tuple[float, object], float, deque]]:
+        """Yield each image with its stamp, the stamp of the next image, infinite for the last one,
+        and the measurements around it with theirs."""
         images, scans = deque(), deque(maxlen=WAITING)
-        paired = missing = largest = 0
-        smallest, used = np.inf, None
-
-        def pair(image: tuple, following: tuple | None) -> Pending | None:
-            nonlocal smallest, largest, paired, missing, used
-            scan = min(scans, key=lambda s: abs(s[0] - image[0]), default=(np.inf, None))
-            gap = abs(scan[0] - image[0])
-            smallest = min(smallest, gap)
-            nearer = following is not None and abs(following[0] - scan[0]) < gap
-            if gap > self.max_dt or nearer or scan[0] == used:
-                missing += 1
-                return None
-            paired, largest, used = paired + 1, max(largest, gap), scan[0]
-            return Pending(f"{image[0]:.6f}", partial(self.rig.frame, image[1], scan[1]))
-
-        def is_due() -> bool:
-            awaited = images[0][0] + self.max_dt
-            return len(images) >= WAITING or bool(scans and scans[-1][0] >= awaited)
-
         for is_image, stamp, message in self._messages():
             (images if is_image else scans).append((stamp, message))
-            while len(images) > 1 and is_due():
-                if found := pair(images.popleft(), images[0]):
-                    yield found
+            while len(images) > 1:
+                is_due = bool(scans) and scans[-1][0] >= images[0][0] + self.max_dt
+                if not is_due and len(images) < WAITING:
+                    break
+                yield images.popleft(), images[0][0], scans
                 while len(scans) > 1 and scans[1][0] < images[0][0] - self.max_dt:
                     scans.popleft()
         while images:
-            if found := pair(images.popleft(), images[0] if images else None):
-                yield found
-        if not paired:
-            raise DataError(never_meet(self.path, float(smallest), self.max_dt))
-        if largest > 0.001:
-            self.notes.append(f"image and depth are {1000 * largest:.0f} ms apart at most")
-        if missing:
-            self.notes.append(f"{missing} images had no depth within {self.max_dt:g} s (--max-dt)")
+            yield images.popleft(), images[0][0] if images else np.inf, scans
 
     def _messages(self) -> Iterator[tuple[bool, float, object]]:
         """Yield whether a message is an image, its stamp [s], and itself."""
-        wanted, read = (self.rgb, self.depth), 0
+        read = 0
         try:
-            with self.damage(), self.opened() as reader:
-                connections = [c for c in reader.connections if c.topic in wanted]
-                for connection, _, raw in reader.messages(connections=connections):
-                    message = reader.deserialize(raw, connection.msgtype)
+            with _opened(self.path) as reader:
+                for topic, message in _walk(reader, (self.rgb, self.depth)):
                     read += 1
-                    yield connection.topic == self.rgb, stamp_of(message), message
+                    yield topic == self.rgb, stamp_of(message), message
         except DataError as error:
             raise DataError(f"{error}; it breaks off after {read} messages") from error
+
+
+def _walk(
+    reader, topics: tuple[str, ...], kinds: tuple[str, ...] = ()
+) -> Iterator[tuple[str, object]]:
+    """Yield topic and message of what a bag has of `topics`, of `kinds` where any are given."""
+    wanted = [c for c in reader.connections if c.topic in topics]
+    wanted = [c for c in wanted if c.msgtype in kinds or not kinds]
+    for connection, _, raw in reader.messages(connections=wanted) if wanted else ():
+        yield connection.topic, reader.deserialize(raw, connection.msgtype)
 
 
 def _chosen(path: Path, reader, topic: str | None, *, is_depth: bool) -> str:
@@ -171,17 +168,14 @@ def _chosen(path: Path, reader, topic: str | None, *, is_depth: bool) -> str:
         return topic
     maps = {name for name in topics if "depth" in name.lower() and topics[name] != CLOUD}
     scans = {name for name in topics if topics[name] == CLOUD}
-    ordered = [maps, scans] if is_depth else [topics.keys() - maps]
-    for found in ordered:
-        if len(found) > 1:  # the image and its compressed twin, or infrared beside colours
-            words = ("aligned",) if is_depth else ("rgb", "color", "colour")
-            found = {n for n in found if any(w in n.lower() for w in words)} or found
-            plain = {n for n in found if topics[n] != COMPRESSED}
-            found = plain if len(plain) == 1 else found
-        if len(found) == 1:
-            return found.pop()
-        if found:
-            break
+    found = (maps or scans) if is_depth else topics.keys() - maps
+    if len(found) > 1:  # the image and its compressed twin, or infrared beside colours
+        words = ("aligned",) if is_depth else ("rgb", "color", "colour")
+        found = {n for n in found if any(w in n.lower() for w in words)} or found
+        plain = {n for n in found if topics[n] != COMPRESSED}
+        found = plain if len(plain) == 1 else found
+    if len(found) == 1:
+        return found.pop()
     many = "has no topic" if not found else "has several topics"
     raise DataError(f"{path} {many} of {what}; name one with {flag}: {listed}")
 
@@ -206,18 +200,14 @@ def _camera(
 
 
 def _first_message(reader, topic: str):
-    connections = [c for c in reader.connections if c.topic == topic]
-    for connection, _, raw in reader.messages(connections=connections):
-        return reader.deserialize(raw, connection.msgtype)
+    for _, message in _walk(reader, (topic,)):
+        return message
     raise DataError(f"its topic {topic} has no message that can be read")
 
 
 def _static(reader) -> dict[tuple[str, str], np.ndarray]:
     """Return (parent, child) -> (4, 4) child to parent, of /tf_static."""
     found = {}
-    connections = [
-        c for c in reader.connections if c.topic == "/tf_static" and c.msgtype in TF_TYPES
-    ]
-    for connection, _, raw in reader.messages(connections=connections) if connections else ():
-        found |= transforms_of(reader.deserialize(raw, connection.msgtype))
+    for _, message in _walk(reader, ("/tf_static",), TF_TYPES):
+        found |= transforms_of(message)
     return found

@@ -12,15 +12,8 @@ from dataloaders.errors import DataError
 from inference.image_files import read_depth, read_rgb
 from inference.point_cloud import Intrinsics
 from inference.sources.calibration import pose_matrix, read_camera
-from inference.sources.frames import (
-    Frame,
-    Pending,
-    Source,
-    damage,
-    match_times,
-    nearest_in_time,
-)
-from inference.sources.projection import Camera
+from inference.sources.frames import Frame, Pending, Source, damage, match_times, nearest_in_time
+from inference.sources.projection import Camera, map_frame
 
 # The calibration of the benchmark's cameras, by the number in the folder's name; the depth maps
 # are registered to the images. Those of freiburg3 are undistorted already.
@@ -45,44 +38,27 @@ def open_tum(
     depth_scale: float = 5000,
     distortion: str = "undo",
 ) -> Source:
-    """Open a TUM RGB-D folder.
-
-    Args:
-        intrinsics: see `calibration.read_camera`; None takes the benchmark's, by the folder's name.
-        max_dt: largest gap between image and depth [s]. depth_scale: metres = value / scale.
-        distortion: see `projection.Camera.seen`.
-    """
+    """Open a TUM RGB-D folder; without `intrinsics` its camera is the benchmark's, by its name."""
     images, maps = (_listing(path / f"{name}.txt") for name in ("rgb", "depth"))
     camera, notes = _camera(path, intrinsics)
     notes += camera.lens_notes(distortion)
     pairs, gaps = match_times(path, images.index.values, maps.index.values, max_dt)
     poses, listed = {}, path / "groundtruth.txt"
     if listed.is_file() and len(table := _table(listed, 8)):
-        for i, row in nearest_in_time(images.index, table[0]).iterrows():
-            if row["gap"] <= max_dt:
-                numbers = table.iloc[int(row["other"])].to_numpy(np.float64)
-                poses[i] = pose_matrix(numbers[1:4], numbers[4:8])
-    pending = [
-        Pending(
-            Path(images.iloc[i]).stem,
-            partial(
-                _load, path / images.iloc[i], path / maps.iloc[k], camera, depth_scale, distortion,
-                time_stamp=float(images.index[i]), pose=poses.get(i),
-            ),
-        )
-        for i, k in pairs
-    ]  # fmt: skip
+        numbers = table.iloc[:, :8].to_numpy(np.float64)
+        rows, away = nearest_in_time(images.index.to_numpy(), numbers[:, 0])
+        near = np.flatnonzero(away <= max_dt)
+        poses = {i: pose_matrix(numbers[rows[i], 1:4], numbers[rows[i], 4:8]) for i in near}
+
+    def load(i: int, k: int) -> Frame:
+        rgb = read_rgb(path / images.iloc[i])[0]
+        depth = read_depth(path / maps.iloc[k], rgb.shape[:2], scale=depth_scale)[0]
+        rest = {"time_stamp": float(images.index[i]), "pose": poses.get(i)}
+        name = Path(images.iloc[i]).stem
+        return map_frame(rgb, depth, camera, name, distortion=distortion, **rest)
+
+    pending = [Pending(Path(images.iloc[i]).stem, partial(load, i, k)) for i, k in pairs]
     return Source(path, pending, len(pending), notes + gaps, has_poses=bool(poses))
-
-
-def _load(
-    rgb_path: Path, depth_path: Path, camera: Camera, scale: float, distortion: str, **rest
-) -> Frame:
-    rgb = read_rgb(rgb_path)[0]
-    depth = read_depth(depth_path, rgb.shape[:2], scale=scale)[0]
-    camera = camera.fitted(depth.shape)
-    rgb, depth = (camera.undistort(image, distortion) for image in (rgb, depth))
-    return Frame(rgb, depth, camera.seen(distortion).of_frame, rgb_path.stem, **rest)
 
 
 def _camera(path: Path, intrinsics: str | None) -> tuple[Camera, list[str]]:

@@ -13,6 +13,7 @@ from inference.image_files import DEPTH_SUFFIXES, read_depth, read_rgb
 from inference.pairs import match_pairs
 from inference.sources.calibration import read_camera
 from inference.sources.frames import Frame, Pending, Source
+from inference.sources.projection import map_frame
 
 
 class Film:
@@ -69,9 +70,6 @@ def open_video(
 
     Args:
         sparse: folder of the maps; None is `path` itself, where that is a folder.
-        depth_scale: metres = value / scale, see `image_files.read_depth`.
-        intrinsics: see `calibration.read_camera`; None: unknown.
-        distortion: see `projection.Camera.seen`.
     """
     camera = read_camera(intrinsics) if intrinsics is not None else None
     notes = camera.lens_notes(distortion) if camera is not None else []
@@ -79,11 +77,7 @@ def open_video(
     def load(name: str, picture: Callable[[], np.ndarray], sparse: Path) -> Frame:
         rgb = picture()
         depth = read_depth(sparse, rgb.shape[:2], scale=depth_scale)[0]
-        if camera is None:
-            return Frame(rgb, depth, None, name)
-        own = camera.fitted(depth.shape)
-        rgb, depth = (own.undistort(image, distortion) for image in (rgb, depth))
-        return Frame(rgb, depth, own.seen(distortion).of_frame, name)
+        return map_frame(rgb, depth, camera, name, distortion=distortion)
 
     folder = Path(sparse) if sparse is not None else path
     if not folder.is_dir():

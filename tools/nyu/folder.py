@@ -17,6 +17,7 @@ from dataloaders.errors import DataError, counted
 from dataloaders.hdf5 import is_complete, write_frame
 from dataloaders.splits import split_scenes
 from inference.image_files import read_depth, read_rgb
+from inference.sources.frames import nearest_in_time
 
 # Patterns of the images and of their depth maps, and the scale (values per metre; None: not fixed).
 LAYOUTS = (
@@ -114,13 +115,10 @@ def _nearest_in_time(key: str, depths: dict[str, Path]) -> Path | None:
     if "." not in key:
         return None
     try:
-        times = np.array([float(other) for other in depths])
-        gaps = np.abs(times - float(key))
-    except ValueError:
+        (at,), (gap,) = nearest_in_time(np.array([key], float), np.array(list(depths), float))
+    except (ValueError, IndexError):  # names that are no times, or no name
         return None
-    if not gaps.size or gaps.min() > LARGEST_GAP:
-        return None
-    return list(depths.values())[int(gaps.argmin())]
+    return list(depths.values())[at] if gap <= LARGEST_GAP else None
 
 
 def _read_pair(
@@ -135,10 +133,8 @@ def check_alignment(pairs: list[tuple[Path, Path]], scale: float | None) -> None
     """Refuse depth that follows another image's edges, or a mirrored image's, better than its own.
 
     Some `CHECKED_PAIRS` pairs are looked at. Depth edges lie on image edges, so the correlation of
-    the two is highest where depth and image show the same in the same place.
-
-    Raises:
-        DataError: another image's, or the mirrored image's edges fit clearly better.
+    the two is highest where depth and image show the same in the same place. Raises DataError:
+    another image's, or the mirrored image's edges fit clearly better.
     """
     count = len(pairs)
     chosen = range(0, count, max(1, count // CHECKED_PAIRS))
