@@ -51,6 +51,7 @@ LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold
 SCORES = {"RMSE": "RMSE {:.4f} m", "MAE": "MAE {:.4f} m", "ABS_REL": "REL {:.4f}"}
 SCORES["DELTA1.25"] = "d1.25 {:.4f}"
+# Of the files of an image, whose names begin with its stem.
 ENDS = ("_depth.png", "_depth.npy", "_picture.png", ".ply", "_error.png", "_error.npy")
 
 
@@ -96,7 +97,7 @@ def predict_pairs(args: PredictConfig, load: Callable[[], Predictor]) -> None:
     if left_out:
         print(f"left out, without a partner: {', '.join(left_out)}")
     out = Path(args.out)
-    protect_inputs(pairs, lambda stem: outputs(out, stem))
+    protect_inputs(pairs, lambda stem: [out / f"{stem}{end}" for end in ENDS])
     predictor = load()
     print(predictor.describe())
     out.mkdir(parents=True, exist_ok=True)
@@ -173,12 +174,6 @@ def _range_of(known: np.ndarray) -> str:
     return f"{counted(known.size, 'measurement')} of {known.min():.2f} to {known.max():.2f} m"
 
 
-def outputs(out: Path, stem: str) -> list[Path]:
-    """Return where the results of an image go: depth as PNG and .npy, the picture, the points, and
-    the expected error as PNG and .npy."""
-    return [out / f"{stem}{end}" for end in ENDS]
-
-
 def save_prediction(
     out: Path,
     stem: str,
@@ -188,31 +183,30 @@ def save_prediction(
     camera: Camera | None,
     flying: str = "drop",
 ) -> list[Path]:
-    """Write the results of one image and return their paths.
-
-    Raises:
-        OSError: one cannot be written; no half file has its name.
-    """
+    """Write the results of one image and return their paths. Raises OSError: one cannot be written;
+    no half file has its name."""
     # With matplotlib, which commands that end in an error or write no picture do not wait for.
     from visualize.pictures import prediction_picture, save_depth_png, save_picture
 
-    png, npy, picture, ply, error_png, error_npy = outputs(out, stem)
     depth, error = prediction.depth, prediction.error
     writers = {
-        png: lambda path: save_depth_png(path, depth),
-        npy: lambda path: np.save(path, depth),
-        picture: lambda path: save_picture(path, prediction_picture(rgb, sparse_depth, depth)),
+        "_depth.png": lambda path: save_depth_png(path, depth),
+        "_depth.npy": lambda path: np.save(path, depth),
+        "_picture.png": lambda path: save_picture(
+            path, prediction_picture(rgb, sparse_depth, depth)
+        ),
     }
     if camera is not None:
         cloud = without_flying_pixels(depth, camera, error, flying)
-        writers[ply] = lambda path: save_ply(path, cloud, rgb, camera)
+        writers[".ply"] = lambda path: save_ply(path, cloud, rgb, camera)
     if error is not None:
-        writers[error_png] = lambda path: save_depth_png(path, error)
-        writers[error_npy] = lambda path: np.save(path, error)
-    for path, write in writers.items():
+        writers["_error.png"] = lambda path: save_depth_png(path, error)
+        writers["_error.npy"] = lambda path: np.save(path, error)
+    paths = {out / f"{stem}{end}": write for end, write in writers.items()}
+    for path, write in paths.items():
         with whole_file(path) as part:
             write(part)
-    return list(writers)
+    return list(paths)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import array
 import contextlib
 import sys
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ class Completed(NamedTuple):
     intrinsics: Intrinsics
 
 
+@dataclass
 class Completion:
     """Pairs images and measurements by their stamps, and completes the depth of each pair.
 
@@ -81,17 +83,13 @@ class Completion:
         extrinsics: (4, 4) depth sensor to camera, None to take it from /tf_static.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        max_dt: float = 0.02,
-        depth_scale: float = 1000,
-        rectified: bool = False,
-        extrinsics: np.ndarray | None = None,
-    ):
-        self.predictor, self.max_dt, self.depth_scale = predictor, max_dt, depth_scale
-        self.rectified, self.extrinsics = rectified, extrinsics
+    predictor: Predictor
+    max_dt: float = 0.02
+    depth_scale: float = 1000
+    rectified: bool = False
+    extrinsics: np.ndarray | None = None
+
+    def __post_init__(self):
         self.camera = self.depth_camera = None
         self.transforms: dict = {}
         self.images, self.measured = deque(maxlen=WAITING), deque(maxlen=WAITING)
@@ -111,11 +109,8 @@ class Completion:
         self.transforms |= transforms_of(message)
 
     def on_image(self, message) -> Completed | None:
-        """Return the depth of an image, None until its measurement has come.
-
-        Raises:
-            DataError: what is missing or does not fit, as one sentence.
-        """
+        """Return the depth of an image, None until its measurement has come. Raises DataError: what
+        is missing or does not fit, as one sentence."""
         is_full = len(self.images) == WAITING
         measured = self._nearest(message, self.measured, self.images)
         if measured is not None:

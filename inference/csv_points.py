@@ -5,7 +5,6 @@ pixels reaches from -0.5 to W - 0.5 and H - 0.5. A header may name the columns i
 and others beside them.
 """
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -31,41 +30,37 @@ def read_points(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str
     if path.stat().st_size > MAX_CSV_BYTES:
         raise DataError(f"{path} has {path.stat().st_size} bytes, more than {MAX_CSV_BYTES}")
     points, notes = _csv_points(path)
-    u, v, values = (points[name].to_numpy() for name in ("u", "v", "depth"))
-    wrong = ~(np.isfinite(values) & (values >= 0))
-    if wrong.any():
-        line, value = points.index[wrong][0], values[wrong][0]
+    wrong = points[~(np.isfinite(points["depth"]) & (points["depth"] >= 0))]
+    if len(wrong):
+        line, value = wrong.index[0], wrong["depth"].iloc[0]
         raise DataError(f"{path} line {line}: depth {value:g} is not a distance in metres")
-    columns, rows = np.floor(u + 0.5), np.floor(v + 0.5)
-    inside = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
-    outside = np.flatnonzero(~inside)
-    if outside.size:
-        line, first = points.index[outside[0]], outside[0]
+    points[["row", "column"]] = cells = np.floor(points[["v", "u"]].to_numpy() + 0.5)
+    inside = ((cells >= 0) & (cells < size)).all(axis=1)
+    if not inside.all():
+        outside = points[~inside]
         where = (
-            f"{counted(outside.size, 'point')} of {len(points)} outside of the image of "
+            f"{counted(len(outside), 'point')} of {len(points)} outside of the image of "
             f"{size[1]}x{size[0]} (width x height; (0, 0) is the first pixel's centre)"
         )
-        example = f"line {line}: u={u[first]:g}, v={v[first]:g}"
-        if 2 * outside.size > len(points):
+        first = next(outside.itertuples())
+        example = f"line {first.Index}: u={first.u:g}, v={first.v:g}"
+        if 2 * len(outside) > len(points):
             raise DataError(f"{path} has {where}, such as {example}")
         notes.append(f"left out {where}, such as {example}")
-    columns, rows, values = columns[inside], rows[inside], values[inside]
+    measured = points[inside & (points["depth"] > 0)].astype({"row": int, "column": int})
+    nearest = measured.sort_values("depth").drop_duplicates(["row", "column"])
     depth = np.zeros(size)
-    # Of points in one pixel the nearest hides the others: written last, it stays.
-    order = np.argsort(-np.where(values > 0, values, np.inf), kind="stable")
-    depth[rows[order].astype(np.int64), columns[order].astype(np.int64)] = values[order]
-    hidden = int(np.count_nonzero(values)) - int(np.count_nonzero(depth))
-    if hidden:
+    depth[nearest["row"], nearest["column"]] = nearest["depth"]
+    if hidden := len(measured) - len(nearest):
         notes.append(f"{counted(hidden, 'point')} dropped for a nearer one in the same pixel")
     return depth, notes
 
 
 def _csv_points(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns u, v, depth (floats, not NaN) by the number of their line, and notes."""
-    with path.open(encoding="utf-8-sig") as stream:
-        lines = ((number, line) for number, line in enumerate(stream) if line.strip())
-        skipped, first = next(lines, (0, ""))
-    names = [cell.strip(' "\r\n').lower() for cell in first.split(",")]
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    skipped = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    names = [cell.strip(' "').lower() for cell in lines[skipped].split(",")]
     has_header = {"u", "v", "depth"} <= set(names)
     if not has_header and len(names) > 3:
         raise DataError(
@@ -91,9 +86,8 @@ def _csv_points(path: Path) -> tuple[pd.DataFrame, list[str]]:
     points.columns = ["u", "v", "depth"]
     bad = points.isna().any(axis=1)
     if bad.any():
-        number = int(bad.idxmax())
-        with path.open(encoding="utf-8-sig") as stream:
-            line = next(itertools.islice(stream, number - 1, None)).strip()[:60]
-        raise DataError(f"{path} line {number}: expected u,v,depth, got {line!r}")
-    guessed = [f"its first line {first.strip()} is read as a point"]
-    return points, guessed if names == ["0", "1", "2"] else []
+        number = bad.idxmax()
+        got = lines[number - 1].strip()[:60]
+        raise DataError(f"{path} line {number}: expected u,v,depth, got {got!r}")
+    guessed = f"its first line {lines[skipped].strip()} is read as a point"
+    return points, [guessed] * (names == ["0", "1", "2"])

@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import imageio.v3 as iio
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dataloaders.errors import DataError
 from dataloaders.units import to_metres
@@ -40,16 +40,6 @@ DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, Type
 DAMAGE += (RuntimeError, NotImplementedError, OverflowError, MemoryError, zlib.error)
 DAMAGE += (struct.error, zipfile.BadZipFile, Image.DecompressionBombError, cv2.error)
 
-# What turns stored pixels upright, by EXIF orientation.
-_UPRIGHT = {
-    2: np.fliplr,
-    3: lambda pixels: np.rot90(pixels, 2),
-    4: np.flipud,
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
-    8: np.rot90,
-}
 # Bits that cameras write into 16-bit files, the highest bits empty.
 _SENSOR_BITS = (8, 10, 12, 14)
 _GRAY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
@@ -82,8 +72,10 @@ def read_rgb(path: Path) -> tuple[np.ndarray, list[str]]:
                 pixels = np.asarray(image.convert("RGB"))
         except DAMAGE as error:
             raise DataError(f"{path} is a damaged image: {error}") from error
-    if orientation in _UPRIGHT:
-        pixels = _UPRIGHT[orientation](pixels)
+    if orientation in range(2, 9):
+        stored = Image.fromarray(pixels)
+        stored.getexif()[ExifTags.Base.Orientation] = orientation
+        pixels = np.asarray(ImageOps.exif_transpose(stored))
         notes.append(
             f"the photograph is turned as its EXIF orientation {orientation} says; depth and "
             "intrinsics are taken as the turned one's"

@@ -7,6 +7,7 @@ folder holds both, is matched by the stem without the words that tell the kinds 
 
 import re
 from collections.abc import Callable, Hashable
+from operator import attrgetter
 from pathlib import Path
 
 from dataloaders.errors import DataError
@@ -49,9 +50,13 @@ def match_pairs(rgb: Path, depth: Path) -> tuple[list[Pair], list[str]]:
     plain_maps = {path for path in maps if not _is_rgb(path)}
     pairs, used = [], set()
     for some_images, some_maps, key in (
-        (plain_images, plain_maps, _stem),
+        (plain_images, plain_maps, attrgetter("stem")),
         (plain_images, plain_maps, _key),
-        (images, maps, _stem),  # names that mislead, such as depth_of_field, in both folders
+        (
+            images,
+            maps,
+            attrgetter("stem"),
+        ),  # names that mislead, such as depth_of_field, in both folders
     ):
         pairs += _matched(some_images - used, some_maps - used, key)
         used = {path for pair in pairs for path in pair}
@@ -105,10 +110,6 @@ def _matched(images: set[Path], maps: set[Path], key: Callable[[Path], Hashable]
                     "the other out of the folder"
                 )
     return [(found[0][name], found[1][name]) for name in found[0].keys() & found[1].keys()]
-
-
-def _stem(path: Path) -> str:
-    return path.stem
 
 
 def _tokens(path: Path) -> list[str]:

@@ -63,11 +63,8 @@ class Intrinsics:
 
     @classmethod
     def parse(cls, text: str) -> "Intrinsics":
-        """Read "fx,fy,cx,cy", or the text file of that name with them or the 3x3 matrix.
-
-        Raises:
-            DataError: no such numbers, or a focal length that is not positive.
-        """
+        """Read "fx,fy,cx,cy", or the text file of that name with them or the 3x3 matrix. Raises
+        DataError: no such numbers, or a focal length that is not positive."""
         name = text
         try:
             if Path(name).is_file():
@@ -87,11 +84,8 @@ class Intrinsics:
         return cls(*values)
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Return what is unusual about these intrinsics for an image of `size` (H, W).
-
-        Raises:
-            DataError: the principal point lies outside, as that of another resolution.
-        """
+        """Return what is unusual about these intrinsics for an image of `size` (H, W). Raises
+        DataError: the principal point lies outside, as that of another resolution."""
         height, width = size
         centre = f"the principal point ({self.cx:g}, {self.cy:g})"
         if not (0 <= self.cx < width and 0 <= self.cy < height):
@@ -231,10 +225,7 @@ def vertices_of(
         points = points @ pose[:3, :3].T + pose[:3, 3]
         normals = normals @ pose[:3, :3].T
     colors = rgb[::step, ::step][seen]
-    vertices = np.empty(len(points), VERTEX)
-    for i, values in enumerate((*points.T, *normals.T, *colors.T)):
-        vertices[VERTEX.names[i]] = values
-    return vertices
+    return np.rec.fromarrays([*points.T, *normals.T, *colors.T], dtype=VERTEX)
 
 
 class PlyWriter:

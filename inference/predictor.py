@@ -42,6 +42,7 @@ from models import DepthCompletionNet
 from models.network import MIN_SIZE
 
 RESIZES = ("training", "none")
+HUB_OPTIONS = ("revision", "cache_dir", "token", "force_download", "local_files_only")
 
 
 class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completion"]):
@@ -90,15 +91,9 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
             raise OptionError(
                 f"a tile needs at least {MIN_TILE_PIXELS} pixels, got {max_tile_pixels}"
             )
-        self.model = model.eval()
-        self.rgb_encoding = rgb_encoding
-        self.short_side = short_side
-        self.device = torch.device(device)
-        self.resize = resize
-        self.max_tile_pixels = max_tile_pixels
-        self.density = density
-        self.thin = thin
-        self.amp = amp
+        self.model, self.device = model.eval(), torch.device(device)
+        self.rgb_encoding, self.short_side, self.density = rgb_encoding, short_side, density
+        self.resize, self.max_tile_pixels, self.thin, self.amp = resize, max_tile_pixels, thin, amp
         self.checkpoint: Checkpoint | None = None
         self.settings: config.NetworkConfig | None = None
 
@@ -111,10 +106,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         steps: int | None = None,
         norm_type: str | None = None,
         anchor: str | None = None,
-        resize: str = "training",
-        max_tile_pixels: int = MAX_TILE_PIXELS,
-        thin: bool = True,
-        amp: str = "off",
+        **options: object,
     ) -> "Predictor":
         """Return a predictor with the weights and settings of a checkpoint, also a published one.
 
@@ -123,7 +115,7 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
             device: "auto" (the first GPU where there is one), "cpu", "cuda" or "cuda:N".
             steps, norm_type, anchor: of the propagation, None for the checkpoint's own. A
                 published file does not hold its `norm_type`; it is told from its folder's name.
-            resize, max_tile_pixels, thin, amp: see `Predictor`.
+            options: resize, max_tile_pixels, thin and amp of `Predictor`.
 
         Raises:
             CheckpointError: no such file, or not a checkpoint of this network.
@@ -143,20 +135,16 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
         settings = dataclasses.replace(settings, **given)
         torch_device = config.resolve_device(device)
         use_exact_float32()
-        data_set = DATA_SETS[settings.data_set]
+        data_set, density = DATA_SETS[settings.data_set], None
+        if settings.depth_input == "sparse":  # one that reads filled depth takes any number
+            density = settings.n_sample / math.prod(data_set.crop_size)
         predictor = cls(
             load_network(checkpoint, settings, torch_device),
             rgb_encoding=settings.rgb_encoding,
             short_side=data_set.short_side if data_set.resizes_in_validation else None,
             device=torch_device,
-            resize=resize,
-            max_tile_pixels=max_tile_pixels,
-            # A network that reads filled depth takes any number of measurements.
-            density=settings.n_sample / math.prod(data_set.crop_size)
-            if settings.depth_input == "sparse"
-            else None,
-            thin=thin,
-            amp=amp,
+            density=density,
+            **options,
         )
         predictor.checkpoint, predictor.settings = checkpoint, settings
         return predictor
@@ -167,27 +155,17 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
 
     @classmethod
     def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        rgb_encoding: str | None = None,
-        **options: object,
+        cls, *, model_id: str, rgb_encoding: str | None = None, **options: object
     ) -> "Predictor":
         """Load what `from_pretrained` names: a folder, or a repository of the hub.
 
         Args:
             rgb_encoding: the mixin takes it out of config.json, where it is read again.
-            options: of `from_checkpoint`.
+            options: where the hub has it, of `HUB_OPTIONS`, and those of `from_checkpoint`.
         """
+        where = {name: options.pop(name) for name in HUB_OPTIONS}
         folder = Path(model_id)
         if not folder.is_dir():
-            where = {"revision": revision, "cache_dir": cache_dir, "token": token}
-            where |= {"force_download": force_download, "local_files_only": local_files_only}
             folder = Path(snapshot_download(model_id, allow_patterns=[WEIGHTS, CONFIG], **where))
         return cls.from_checkpoint(folder, **options)
 
