@@ -4,6 +4,7 @@ Every file is run beside the network itself, on an image of the published size, 
 name; a file that disagrees is an error.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,18 +62,15 @@ class NetworkFlags(config.ModelConfig, config.PropagationConfig):
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = command_parser("tools.export", __doc__)
-    add, out_help = (
-        parser.add_argument,
-        f"files to write, of a kind that their ending says: .onnx ({ONNX_FORMAT}) or .pt2",
-    )
+    add = parser.add_argument
     add("--resume", metavar="CHECKPOINT", help="file or run folder (default pretrained/)")
-    add("--out", nargs="+", required=True, metavar="FILE", help=out_help)
-    add(
-        "--int8",
-        metavar="DATA_ROOT",
-        help=f"write .onnx files with convolutions in INT8, calibrated on {CALIBRATION} training "
-        "frames of this data root; their depth is compared in the mean and need not agree",
+    meaning = f"files to write, of a kind that their ending says: .onnx ({ONNX_FORMAT}) or .pt2"
+    add("--out", nargs="+", required=True, metavar="FILE", help=meaning)
+    meaning = (
+        f"write .onnx files with convolutions in INT8, calibrated on {CALIBRATION} training "
+        "frames of this data root; their depth is compared in the mean and need not agree"
     )
+    add("--int8", metavar="DATA_ROOT", help=meaning)
     add_flags(parser, NetworkFlags)
     given = given_flags(parser, argv)
     paths = [Path(name) for name in given["out"]]
@@ -100,12 +98,13 @@ def main(argv: list[str] | None = None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as part:
                 WRITERS[path.suffix](program, part, metadata)
-                compared = compare(part, rgbd, expected)
+                compared = "not run: onnxruntime is not installed"
+                with contextlib.suppress(ImportError):
+                    compared = compare(part, rgbd, expected)
                 if frames:
                     count = save_int8(part, part, frames)
-                    compared = (
-                        f"{count} convolutions in INT8; {mean_difference(part, model, frames)}"
-                    )
+                    difference = mean_difference(part, model, frames)
+                    compared = f"{count} convolutions in INT8; {difference}"
             form = ONNX_FORMAT if path.suffix == ".onnx" else "torch.export"
             megabytes = path.stat().st_size / 1e6
             print(f"wrote {path}, {form}, {megabytes:.1f} MB; {compared}")
@@ -116,9 +115,8 @@ def main(argv: list[str] | None = None) -> None:
 def describe(model: DepthCompletionNet, checkpoint: Checkpoint) -> dict[str, str]:
     """Return what a user of the file must know, as plain strings: input, output, origin."""
     encoding = checkpoint.args.get("rgb_encoding", "released")
-    propagation = "none"
-    if model.refinement is not None:
-        cspn = model.refinement
+    propagation, cspn = "none", model.refinement
+    if cspn is not None:
         propagation = (
             f"cspn, {cspn.steps} steps, {cspn.kernel_size}x{cspn.kernel_size}, "
             f"norm_type {cspn.norm_type}, anchor {cspn.anchor}"
@@ -152,10 +150,7 @@ def calibration_frames(settings: config.NetworkConfig, data_root: str) -> list[T
 
 def mean_difference(path: Path, model: DepthCompletionNet, frames: list[Tensor]) -> str:
     """Run an INT8 file and the network on frames; return in words how far apart they are."""
-    try:
-        run = load_export(path)
-    except ImportError:
-        return "not run: onnxruntime is not installed"
+    run = load_export(path)
     with torch.no_grad():
         differences = [(run(frame)[:, :1] - model(frame)).abs().mean().item() for frame in frames]
     return f"on the mean {np.mean(differences):.2g} m from PyTorch's depth"
@@ -171,16 +166,10 @@ def example(height: int, width: int) -> Tensor:
 
 
 def compare(path: Path, rgbd: Tensor, expected: Tensor) -> str:
-    """Run the written file and return in words how far its depth is from the network's; the same
-    of the error where there is one (B, 2, H, W).
-
-    Raises:
-        RunError: further than rounding explains.
-    """
-    try:
-        run = load_export(path)
-    except ImportError:
-        return "not run: onnxruntime is not installed"
+    """Run the written file and return in words how far its depth is from the network's; the same of
+    the error where there is one (B, 2, H, W). Raises RunError: further than rounding explains.
+    Raises ImportError: onnxruntime is not installed."""
+    run = load_export(path)
     with torch.no_grad():
         difference = (run(rgbd) - expected).abs().max().item()
     if not difference <= TOLERANCE * expected.abs().max().item():

@@ -6,8 +6,6 @@ writes `<out>/<folder name>_train.csv` and `_val.csv`, paths relative to the fol
 `--train_list` and `--eval_list`. Hidden files are left out: they are unfinished copies.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
@@ -25,13 +23,8 @@ CAMERAS = dict(KITTIDepthDataset.cameras)
 def frame_names(root: str | Path, split: str, cameras: str = "both") -> list[str]:
     """Return the paths of a split's frames relative to the root, sorted, with forward slashes.
 
-    Args:
-        root: folder with `<split>/<scene>/*.h5`.
-        split: "train" or "val".
-        cameras: "left" and "right" keep files that end in -L or -R; "both" keeps all.
-
-    Raises:
-        DataError: no such folder, or no frame that qualifies.
+    `cameras` "left" and "right" keep files that end in -L or -R; "both" keeps all. Raise DataError
+    where there is no folder `root/split`, or no frame that qualifies.
     """
     root = Path(root)
     frames = list_frames(root, split)
@@ -41,14 +34,6 @@ def frame_names(root: str | Path, split: str, cameras: str = "both") -> list[str
         if not frames:
             raise DataError(f"{root / split} holds no file of the {cameras} camera (*{end}.h5)")
     return sorted(path.relative_to(root).as_posix() for path in frames)
-
-
-def write_list(path: str | Path, names: list[str]) -> None:
-    """Write a list file; it appears under its name only when it is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        pd.DataFrame({"Name": names}).to_csv(part, index=False)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -70,9 +55,11 @@ def main(argv: list[str] | None = None) -> None:
     splits = SPLITS if args.split == "both" else (args.split,)
     # Both splits are read before anything is written: no list of half a data set.
     found = {split: frame_names(root, split, args.cameras) for split in splits}
+    out.mkdir(parents=True, exist_ok=True)
     for split, names in found.items():
         path = out / f"{name}_{split}.csv"
-        write_list(path, names)
+        with whole_file(path) as part:
+            pd.DataFrame({"Name": names}).to_csv(part, index=False)
         folders = counted(len({entry.rpartition("/")[0] for entry in names}), "folder")
         line = f"{path}: {len(names):,} {split} frames in {folders}"
         if data_set:

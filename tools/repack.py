@@ -7,8 +7,6 @@ keeps the paths below `train/` and `val/` and every value: `rgb` (3, H, W) uint8
 from 32 GB to 104 GB. What an interruption left out is made by the next run of the same command.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from contextlib import closing
@@ -38,8 +36,6 @@ def repack(
     """Write the missing frames of `destination`, a copy of `source` without compression.
 
     Args:
-        source: data root with `train/` or `val/` or both.
-        destination: folder of the copy, made if missing; its complete frames are kept.
         workers: processes; None means one per CPU core.
         progress: whether to show a progress bar on stderr.
 
@@ -61,14 +57,9 @@ def repack(
     copies = {frame: destination / frame.relative_to(source) for frame in frames}
     missing = [(frame, copy) for frame, copy in copies.items() if not is_complete(copy)]
     _check_space(destination, [frame for frame, _ in missing])
-    unreadable = []
-    with (
-        tqdm(total=len(missing), unit="frame", desc="repack", disable=not progress) as bar,
-        closing(parallel_map(_repack_frame, missing, workers)) as problems,
-    ):
-        for problem in problems:
-            bar.update()
-            unreadable += [problem] if problem else []
+    bar = {"unit": "frame", "desc": "repack", "disable": not progress}
+    with closing(parallel_map(_repack_frame, missing, workers)) as problems:
+        unreadable = [p for p in tqdm(problems, total=len(missing), **bar) if p is not None]
     return len(missing) - len(unreadable), sorted(unreadable)
 
 

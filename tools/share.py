@@ -14,20 +14,14 @@ from pathlib import Path
 import torch
 
 from dataloaders import DepthDataset, make_loader
-from engine import config
-from engine.checkpoint import (
-    Checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-    load_network,
-    save_shared,
-)
+from engine.checkpoint import save_shared
 from engine.cli import run_script
 from engine.confidence import calibration_factor
 from engine.data import build_dataset, build_held_out_set
 from engine.flags import command_parser
 from engine.metrics import MIN_DEPTH
 from engine.progress import progress
+from inference.predictor import Predictor
 from models.network import DepthCompletionNet
 
 PIXELS = 2_000  # of each image, so that images count alike
@@ -43,15 +37,14 @@ def main(argv: list[str] | None = None) -> None:
     add("--data_root", action="append", metavar="ROOT", help=meaning)
     add("--draws", type=int, default=4, help="of measurements a frame (default 4)")
     args = parser.parse_args(argv)
-    checkpoint = load_checkpoint(find_checkpoint(Path(args.resume)))
-    settings = config.NetworkConfig.of(config.evaluation_settings(checkpoint.args))
-    model = load_network(checkpoint, settings, torch.device("cpu")).eval()
-    if model.estimates_error:
-        sets = [_frames(checkpoint, settings, args.data_root, seed) for seed in range(args.draws)]
-        factor = calibrate(model, [dataset for draw in sets for dataset in draw])
+    predictor = Predictor.from_checkpoint(args.resume, device="cpu")
+    if predictor.model.estimates_error:
+        sets = [_frames(predictor, args.data_root, seed) for seed in range(args.draws)]
+        factor = calibrate(predictor.model, [dataset for draw in sets for dataset in draw])
         print(f"expected error times {factor:.3f}")
     # It is scored with the published draws unless a flag names others.
-    save_shared(Path(args.out), model, replace(settings, sampler="bernoulli"))
+    settings = replace(predictor.settings, sampler="bernoulli")
+    save_shared(Path(args.out), predictor.model, settings)
     print(f"written to {args.out}")
 
 
@@ -71,12 +64,11 @@ def calibrate(model: DepthCompletionNet, datasets: list[DepthDataset]) -> float:
     return factor
 
 
-def _frames(
-    checkpoint: Checkpoint, settings: config.NetworkConfig, roots: list[str] | None, seed: int
-) -> list[DepthDataset]:
+def _frames(predictor: Predictor, roots: list[str] | None, seed: int) -> list[DepthDataset]:
     """Return frames that the network was not trained on, measured as in its training."""
+    settings = predictor.settings
     if roots is None:
-        holdout = checkpoint.args.get("holdout", 0.0)
+        holdout = predictor.checkpoint.args.get("holdout", 0.0)
         return [build_held_out_set(settings, holdout, seed=seed)]
     return [build_dataset(replace(settings, data_root=root), "val", seed=seed) for root in roots]
 

@@ -19,8 +19,6 @@ measurement. A finding is a file that would stop training or falsify it:
 A set that lacks frames is none: counts beside those of a complete copy are a note.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -4,10 +4,9 @@ Frames are those below `train/` and `val/`; depth is in metres, 0 = no measureme
 the column `what` are explained in `tools.check_data`, which prints a census.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from dataloaders.datasets import DATA_SETS
+from dataloaders.datasets import DATA_SETS, DepthDataset
 from dataloaders.errors import DataError
 from dataloaders.hdf5 import checked_depth, read_stored
 from dataloaders.processes import CHUNK, WorkerError, cores, parallel_map
@@ -56,15 +55,12 @@ class Census:
     seconds: float
 
 
-def take_census(
-    root: str | Path, data_set: str, *, workers: int | None = None, progress: bool = True
-) -> Census:
+def take_census(root: str | Path, data_set: str, *, workers: int | None = None) -> Census:
     """Read every frame of a data set.
 
     Args:
         root: folder with `train/` or `val/` or both. data_set: "nyudepth" or "kitti".
         workers: processes; None means one per CPU core.
-        progress: whether to show a progress bar on stderr.
 
     Raises:
         DataError: no such folder, no split in it, or no frame at all.
@@ -82,10 +78,13 @@ def take_census(
                 findings.append((path, split, problem.what, problem.expected, problem.got))
     if not paths:
         raise DataError(f"{root} holds no .h5 file")
-    with tqdm(total=len(paths), unit="frame", desc="check", disable=not progress) as bar:
+    with tqdm(total=len(paths), unit="frame", desc="check") as bar:
         frames = pd.DataFrame(read_frames([path for _, path in paths], workers, bar))
     frames["split"] = pd.Categorical([split for split, _ in paths], SPLITS)
-    findings += [*_bad_frames(frames, data_set), *_copies(frames, root)]
+    kind = DATA_SETS[data_set]
+    bad = ((frame, found) for frame in frames.itertuples() for found in _problems(frame, kind))
+    findings += [(frame.path, frame.split, *found) for frame, found in bad]
+    findings += _copies(frames, root)
     table = pd.DataFrame(findings, columns=["path", "split", "what", "expected", "got"])
     table["path"] = [path.relative_to(root).as_posix() for path in table["path"]]
     table = table.sort_values(["split", "path", "what"], ignore_index=True)
@@ -139,29 +138,20 @@ def inspect(path: Path) -> Frame:
     )
 
 
-def _bad_frames(frames: pd.DataFrame, data_set: str) -> list[tuple]:
-    """Return the findings about single frames."""
-    kind = DATA_SETS[data_set]
+def _problems(frame: Frame, kind: type[DepthDataset]) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with one frame of a data set: what, expected, got."""
+    if frame.what:
+        yield frame.what, CONTRACT, frame.got
+        return
     height, width = kind.crop_size
-    findings = []
-    for frame in frames.itertuples():
-
-        def found(what: str, expected: str, got: str, frame=frame) -> None:
-            findings.append((frame.path, frame.split, what, expected, got))
-
-        if frame.what:
-            found(frame.what, CONTRACT, frame.got)
-            continue
-        try:
-            kind.check_size((frame.height, frame.width))
-        except ValueError as error:
-            found("too_small", f"space for the {height}x{width} crop", str(error))
-        if frame.holes == 1:
-            found("no_depth", "measured pixels", "depth 0 everywhere")
-        elif frame.farthest > kind.max_metres:
-            expected = f"at most {kind.max_metres} m"
-            found("depth_range", expected, f"up to {frame.farthest:.6g}")
-    return findings
+    try:
+        kind.check_size((frame.height, frame.width))
+    except ValueError as error:
+        yield "too_small", f"space for the {height}x{width} crop", str(error)
+    if frame.holes == 1:
+        yield "no_depth", "measured pixels", "depth 0 everywhere"
+    elif frame.farthest > kind.max_metres:
+        yield "depth_range", f"at most {kind.max_metres} m", f"up to {frame.farthest:.6g}"
 
 
 def _copies(frames: pd.DataFrame, root: Path) -> list[tuple]:

@@ -72,11 +72,8 @@ def check_gradio() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a server socket at (host, port).
-
-    Raises:
-        RunError: the address is taken, not this machine's, or no address.
-    """
+    """Return a server socket at (host, port). Raises RunError: the address is taken, not this
+    machine's, or no address."""
     if not 0 <= port <= 65535:
         raise OptionError(f"--port must lie in 0..65535, got {port}")
     try:

@@ -1,10 +1,11 @@
 """Frames for the page: examples of a data set, and the files that visitors upload."""
 
+import contextlib
 import itertools
 import re
 import tempfile
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,8 @@ MAX_UNPACKED = 4 * 1024**3  # bytes of an uploaded recording
 
 
 def example_frames(predictor: Predictor, root: str | Path, count: int) -> list[Frame]:
-    """Return at most `count` validation frames of a data set, evenly spread, as evaluated.
-
-    Raises:
-        DataError: no such folder, or a frame that cannot be read.
-    """
+    """Return at most `count` validation frames of a data set, evenly spread, as evaluated; raise
+    DataError where there is no such folder, or a frame cannot be read."""
     settings = predictor.settings
     dataset = DATA_SETS[settings.data_set](
         root, "val", n_sample=0, depth_resize=settings.depth_resize
@@ -54,18 +52,12 @@ def example_frames(predictor: Predictor, root: str | Path, count: int) -> list[F
 def open_image(path: Path, short_side: int | None) -> Frame:
     """Return an uploaded photograph at the network's training scale, without ground truth.
 
-    Args:
-        path: see `inference.image_files.read_rgb`.
-        short_side: pixels of the short side at the training scale; None leaves the image as it
-            is up to 0.6 million pixels and makes it smaller beyond.
-
-    Raises:
-        DataError: not a photograph, too many pixels, or a side that would be too short.
+    `short_side` are the pixels of the short side at that scale; None leaves the image as it is up
+    to `MAX_FRAME_PIXELS` and makes it smaller beyond. Raise DataError where it is no photograph
+    (`image_files.read_rgb`), has too many pixels, or a side would be too short.
     """
-    try:
+    with _for_the_page(path):
         rgb, _ = read_rgb(path)
-    except DataError as error:
-        raise _for_the_page(error, path) from error
     return _scaled(path.name, rgb, None, short_side)
 
 
@@ -126,16 +118,10 @@ def open_recording(
     `recording_frames`. What was unpacked is removed."""
     if not re.fullmatch(r"[-+.,\deE\s]*", intrinsics):
         raise DataError(f"intrinsics must be fx,fy,cx,cy in pixels, got {intrinsics!r}.")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            read = _unpacked(path, Path(folder) / path.stem) if path.suffix == ".zip" else path
-            given = intrinsics.strip() or None
-            return recording_frames(kind, read, {number}, short_side, intrinsics=given)[0]
-    except OptionError as error:
-        raise _for_the_page(DataError(str(error)), path) from error
-    except DataError as error:
-        text = re.sub(r"/\S*/(?=[^/\s])", "", str(error))  # no folder of the server
-        raise _for_the_page(DataError(text), path) from error
+    with _for_the_page(path), tempfile.TemporaryDirectory() as folder:
+        read = _unpacked(path, Path(folder) / path.stem) if path.suffix == ".zip" else path
+        given = intrinsics.strip() or None
+        return recording_frames(kind, read, {number}, short_side, intrinsics=given)[0]
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
@@ -150,25 +136,17 @@ def _unpacked(path: Path, folder: Path) -> Path:
 
 
 def open_depth(path: Path, frame: Frame) -> np.ndarray:
-    """Return an uploaded depth map of the frame's image, at the frame's size.
+    """Return an uploaded depth map (`image_files.read_depth`) of a frame's image, at the frame's
+    size: (H, W) float32 metres, 0 = no measurement, its points moved, never averaged.
 
-    Args:
-        path: see `inference.image_files.read_depth`; a PNG's integers are millimetres.
-        frame: whose depth it is; the map has the size of the image as uploaded.
-
-    Returns:
-        (H, W) float32 metres, 0 = no measurement; its points moved, never averaged.
-
-    Raises:
-        DataError: no depth map, of another size, or without any measurement.
+    The map has the size of the image as uploaded; a PNG's integers are millimetres. Raise DataError
+    where it is no depth map, of another size, or without any measurement.
     """
     size = frame.rgb.shape[:2]
     expected = frame.uploaded_size[::-1] if frame.uploaded_size else size
     scale = PNG_SCALE if path.suffix.lower() == ".png" else None
-    try:
+    with _for_the_page(path):
         depth, _ = read_depth(path, expected, scale=scale)
-    except DataError as error:
-        raise _for_the_page(error, path) from error
     if not depth.any():
         raise DataError(f"{path.name} holds no measurement: every value is 0.")
     return depth if depth.shape == size else resize_points(depth, size)
@@ -182,7 +160,12 @@ def frame_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]
     return size if shrink >= 1 else (int(size[0] * shrink), int(size[1] * shrink))
 
 
-def _for_the_page(error: DataError, path: Path) -> DataError:
-    """Return the error without the server's folders and the command line's flags."""
-    text = re.sub(r" \(--.*?\)", "", str(error).replace(str(path), path.name))
-    return DataError(f"{text}.")
+@contextlib.contextmanager
+def _for_the_page(path: Path) -> Iterator[None]:
+    """Raise what is wrong with an upload without the server's folders and the command's flags."""
+    try:
+        yield
+    except (DataError, OptionError) as error:
+        text = str(error).replace(str(path), path.name)
+        text = re.sub(r"/\S*/(?=[^/\s])| \(--.*?\)", "", text)
+        raise DataError(f"{text}.") from error

@@ -6,6 +6,7 @@ Each visitor has a `Session`, kept by the server. Every handler changes it and d
 import html
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -203,52 +204,43 @@ class Page:
         """Open a visit: the first example with points, or nothing yet."""
         if not self.examples:
             return {self.message: _message("Upload an image to begin.")}
-        session = Session(self.predictor, self.examples[0])
-        return self._after(values | {self.session: session}, self._sampling(values))
+        return self._open(values, lambda: self.examples[0], self._sampling(values))
 
     def _pick(self, values: dict, event: gr.SelectData) -> dict:
-        def act(session: Session) -> str:
-            session.open(self.examples[event.index])
-            return self._sampling(values)(session)
-
-        return self._after(values, act)
+        return self._open(values, lambda: self.examples[event.index], self._sampling(values))
 
     def _open_image(self, values: dict) -> dict:
-        try:
-            frame = open_image(Path(values[self.upload_image]), self.predictor.short_side)
-        except DataError as error:
-            return {self.message: _message(str(error), "error")}
-        session = values[self.session] or Session(self.predictor, frame)
-
-        def act(session: Session) -> str:
-            session.open(frame)
-            return (
-                "No ground truth: a click measures the depth of the slider below. "
-                "Upload the image's depth map to sample from it."
-            )
-
-        return self._after(values | {self.session: session}, act)
+        text = (
+            "No ground truth: a click measures the depth of the slider below. "
+            "Upload the image's depth map to sample from it."
+        )
+        path = Path(values[self.upload_image])
+        read = partial(open_image, path, self.predictor.short_side)
+        return self._open(values, read, lambda session: text)
 
     def _open_recording(self, values: dict) -> dict:
         if not values[self.upload_recording]:
             return {self.message: _message("Upload a recording first.", "error")}
+        read = partial(
+            open_recording,
+            values[self.kind],
+            Path(values[self.upload_recording]),
+            int(values[self.frame] or 0),
+            self.predictor.short_side,
+            values[self.intrinsics] or "",
+        )
+        return self._open(values, read, self._sampling(values))
+
+    def _open(self, values: dict, read: Callable[[], Frame], act: Callable[[Session], str]) -> dict:
+        """Show the frame that `read` returns, and let `act` change the session then."""
         try:
-            frame = open_recording(
-                values[self.kind],
-                Path(values[self.upload_recording]),
-                int(values[self.frame] or 0),
-                self.predictor.short_side,
-                values[self.intrinsics] or "",
-            )
+            frame = read()
         except DataError as error:
             return {self.message: _message(str(error), "error")}
         session = values[self.session] or Session(self.predictor, frame)
-
-        def act(session: Session) -> str:
-            session.open(frame)
-            return self._sampling(values)(session)
-
-        return self._after(values | {self.session: session}, act)
+        return self._after(
+            values | {self.session: session}, lambda session: session.open(frame) or act(session)
+        )
 
     def _open_depth(self, values: dict) -> dict:
         def act(session: Session) -> str:

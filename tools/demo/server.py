@@ -10,6 +10,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tools.demo.page import STYLE
@@ -25,22 +26,18 @@ POLICY = (
 )
 
 
-class ContentPolicy:
-    """ASGI middleware that sends `POLICY` with every answer."""
+def with_policy(app):
+    """Return an ASGI application that sends `POLICY` with every answer of another."""
 
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send) -> None:
+    async def answer(scope, receive, send) -> None:
         async def send_with_policy(message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"content-security-policy", POLICY.encode()),
-                ]
+                MutableHeaders(scope=message)["content-security-policy"] = POLICY
             await send(message)
 
-        await self.app(scope, receive, send_with_policy)
+        await app(scope, receive, send_with_policy)
+
+    return answer
 
 
 def build_app(blocks: gr.Blocks, host: str) -> FastAPI:
@@ -49,7 +46,7 @@ def build_app(blocks: gr.Blocks, host: str) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if host in LOOPBACK:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
-    app.add_middleware(ContentPolicy)
+    app.add_middleware(with_policy)
     fonts = ["ui-sans-serif", "system-ui", "sans-serif"]
     theme = gr.themes.Default(
         primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"]

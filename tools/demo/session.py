@@ -84,12 +84,8 @@ class _NetworkRun:
 
 
 class Session:
-    """One visitor's frame, points and network output.
-
-    Args:
-        predictor: the network with its settings; sessions share it.
-        frame: the image to begin with, without points.
-    """
+    """One visitor's frame, without points at first, and the output of the network in `predictor`,
+    which sessions share."""
 
     def __init__(self, predictor: Predictor, frame: Frame):
         self.predictor = predictor
@@ -112,18 +108,9 @@ class Session:
         return int(np.count_nonzero(self.sparse_depth))
 
     def add_point(self, row: int, column: int, depth: float | None = None) -> float:
-        """Measure one pixel, in place of what it had.
-
-        Args:
-            row, column: the pixel, from the top left.
-            depth: metres; None takes the ground truth's.
-
-        Returns:
-            The point's depth in metres.
-
-        Raises:
-            SessionError: outside the image, no ground truth there, or an impossible depth.
-        """
+        """Measure one pixel, in place of what it had, with `depth` metres or, if None, the ground
+        truth's; return it. Raise SessionError outside the image, where the ground truth has a hole,
+        or for an impossible depth."""
         height, width = self.sparse_depth.shape
         if not (0 <= row < height and 0 <= column < width):
             raise SessionError(
@@ -143,13 +130,8 @@ class Session:
         return depth
 
     def sample_points(self, n: int, seed: int) -> int:
-        """Replace the points by `n` drawn from the ground truth.
-
-        Returns:
-            How many there are: fewer than `n` where the ground truth has fewer pixels.
-
-        Raises:
-            SessionError: no ground truth, or a negative number.
+        """Replace the points by `n` drawn from the ground truth; return how many there are, fewer
+        than `n` where it has fewer pixels. Raise SessionError without one, or for negative numbers.
         """
         if self.frame.depth is None:
             raise SessionError("There is no depth map to sample from: upload one.")
@@ -164,11 +146,7 @@ class Session:
         self._change(np.zeros_like(self.sparse_depth))
 
     def undo(self) -> None:
-        """Undo the last change of the points, up to the last twenty.
-
-        Raises:
-            SessionError: there is none.
-        """
+        """Undo the last change of the points, of up to twenty; raise SessionError without one."""
         if not self._before:
             raise SessionError("There is nothing to undo.")
         self.sparse_depth = self._before.pop()
@@ -183,10 +161,8 @@ class Session:
     def result(self, settings: Propagation) -> Result:
         """Return the depth under these settings; run the network where image or points are new.
 
-        A network without CSPN has nothing to set: its own refinement runs, or none.
-
-        Raises:
-            SessionError: a number of steps out of range.
+        A network without CSPN has nothing to set: its own refinement runs, or none. Raise
+        SessionError for a number of steps out of range.
         """
         if not 0 <= settings.steps <= MAX_STEPS:
             raise SessionError(f"Steps must lie in 0..{MAX_STEPS}, got {settings.steps}.")

@@ -45,10 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("folder", f"convert images and depth maps in one tree; known: {known}")
     sub.add_argument("source", metavar="FOLDER", help="tree of images and depth maps")
     sub.add_argument("--out", required=True, help="data root to write")
-    patterns = {"rgb": "images, such as 'rgb_{}.jpg' (default: known)"}
-    patterns |= {"depth": "their depth, such as 'depth_{}.png'"}
-    for name, meaning in patterns.items():
-        sub.add_argument(f"--{name}", metavar="PATTERN", help=meaning)
+    meaning = "images, such as 'rgb_{}.jpg' (default: known)"
+    sub.add_argument("--rgb", metavar="PATTERN", help=meaning)
+    sub.add_argument("--depth", metavar="PATTERN", help="their depth, such as 'depth_{}.png'")
     meaning = "metres = value / scale (1000 for millimetres; default: that of a known layout)"
     sub.add_argument("--depth-scale", "--depth_scale", type=float, help=meaning)
     meaning = "fraction of the scenes (of one scene's last frames) for the val split (default 0.1)"

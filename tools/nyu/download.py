@@ -21,12 +21,9 @@ def download(root: Path, splits: Sequence[str]) -> None:
     """Fetch the shards of `splits` into `root/data`, and compare every checksum.
 
     What is there already is not fetched again; a file that was cut off goes on where it ended. A
-    shard whose checksum differs is fetched once more.
-
-    Raises:
-        DataError: the hub cannot be reached or lacks the shards, the disk has no room for them, or
-            a shard is damaged after a second try.
-        OSError: they cannot be written.
+    shard whose checksum differs is fetched once more. Raises DataError: the hub cannot be reached
+    or lacks the shards, the disk has no room for them, or a shard is damaged after a second try.
+    Raises OSError: they cannot be written.
     """
     wanted = {
         "repo_id": REPOSITORY,

@@ -15,10 +15,7 @@ LABELED = 795  # training images of the official labelled file
 
 def describe_root(root: Path) -> str:
     """Return which part of the set `root` holds: complete, labelled or other, files or shards.
-
-    Raises:
-        DataError: it holds nothing, or a split that cannot be listed.
-    """
+    Raises DataError: it holds nothing, or a split that cannot be listed."""
     frames = {s: list_frames(root, s) if has_split(root, s) else [] for s in COMPLETE}
     if not any(frames.values()):
         raise DataError(

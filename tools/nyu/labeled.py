@@ -23,12 +23,9 @@ FOLDERS = {"trainNdxs": "train/labeled", "testNdxs": "val/official"}
 def convert_labeled(mat: Path, splits: Path, root: Path) -> None:
     """Write the frames of `mat` into `train/labeled` and `val/official` of `root`.
 
-    Frames that are complete there stay as they are.
-
-    Raises:
-        DataError: a file that is missing, damaged or of another structure, numbers that are no
-            frames or in both splits, or depth that cannot be metres.
-        OSError: a frame cannot be written.
+    Frames that are complete there stay as they are. Raises DataError: a file that is missing,
+    damaged or of another structure, numbers that are no frames or in both splits, or depth that
+    cannot be metres. Raises OSError: a frame cannot be written.
     """
     numbers = _read_splits(splits)
     try:
