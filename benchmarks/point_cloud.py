@@ -46,7 +46,8 @@ from inference.predictor import Predictor
 from inference.sources.projection import HIDDEN_RATIO, hidden
 from sample_data.camera import pinhole
 from sample_data.render import cast
-from sample_data.rooms.generation import ROOMS, _scene, render_frame
+from sample_data.rooms.generation import ROOMS, render_frame
+from sample_data.rooms.scene import sample_scene
 from sample_data.rooms.sensor import CX, CY, FOCAL, HEIGHT, WIDTH
 from sample_data.rooms.view import find_view
 from sample_data.streets.generation import STREETS, _moment
@@ -75,7 +76,7 @@ def room_case(index: int) -> Case:
     """Return a room of the val split, with exact geometry."""
     rgb, depth = render_frame(0, "val", index)
     number, frame = divmod(index, ROOMS.val_frames_per_scene)
-    room = _scene(0, "val", number)
+    room = sample_scene(0, "val", number)
     camera, _ = find_view(room, np.random.default_rng([0, 1, number, 2, frame]))
     clouds = [back_project(depth, CAMERA)[0]]
     for offset in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)):

@@ -19,6 +19,7 @@ from sample_data.contact_sheet import contact_sheet
 from sample_data.render import cast
 from sample_data.scene import Materials, Scene
 from sample_data.streets import STREETS, daylight, foliage, generation, lidar, rig
+from sample_data.streets.scene import sample_street
 from sample_data.textures import SIZE, Atlas
 
 TRAIN, VAL = 4, 2
@@ -99,7 +100,7 @@ def test_pictures_are_exposed_and_not_alike(sample_set):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_scan_agrees_with_what_the_camera_sees(number):
-    street = generation._street(3, "train", number, 1)
+    street = sample_street(3, "train", number, 1)
     scene, car = street.at(0)
     camera = car.camera("L")
     points = lidar.scan(scene, *car.lidar(), np.random.default_rng(0))
@@ -152,7 +153,7 @@ def test_resume_makes_only_what_is_missing(sample_set):
     others = {path: path.stat().st_mtime_ns for path in frames(sample_set) if path != lost}
     lost.unlink()
     (lost.parent / ".00000-R.h5.1.part").write_bytes(b"half")
-    generation._street.cache_clear()
+    sample_street.cache_clear()
     generation._moment.cache_clear()
     options = {"frames_per_scene": FRAMES_PER_SCENE, "seed": 3, "progress": False}
     assert streets.generate(sample_set, workers=1, **options) == 1
@@ -197,7 +198,7 @@ def test_the_kitti_data_set_reads_it_and_draws_about_500_points(sample_set, spli
 
 
 def test_successive_moments_move_along_the_street_and_traffic_moves_too():
-    street = generation._street(3, "train", 0, 1)
+    street = sample_street(3, "train", 0, 1)
     (first, start), (second, end) = street.at(0), street.at(1)
     travelled = np.linalg.norm(end.position - start.position)
     assert abs(travelled - street.pace[0]) < 0.6
@@ -207,7 +208,7 @@ def test_successive_moments_move_along_the_street_and_traffic_moves_too():
 
 
 def test_traffic_moves_with_its_speed():
-    streets_with_traffic = (generation._street(3, "train", k, 1) for k in range(4))
+    streets_with_traffic = (sample_street(3, "train", k, 1) for k in range(4))
     street = next(street for street in streets_with_traffic if street.drivers)
     place = len(street.shapes)
     before, after = (street.at(k)[0].shapes[place].centre for k in (0, 1))

@@ -1,6 +1,5 @@
 """Rendering of the frames of a set of sample rooms, and where they are filed."""
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from sample_data.render import surfaces
 from sample_data.rooms import sensor
 from sample_data.rooms.light import shade
-from sample_data.rooms.scene import Room, sample_scene
+from sample_data.rooms.scene import sample_scene
 from sample_data.rooms.view import find_view
 from sample_data.sample_set import SPLITS, SampleSet
 
@@ -23,11 +22,6 @@ def frame_path(root: Path, split: str, index: int, frames_per_scene: int) -> Pat
     return root / "train" / f"room_{number:04d}" / f"{frame + 1:05d}.h5"
 
 
-@lru_cache(maxsize=2)
-def _scene(seed: int, split: str, number: int) -> Room:
-    return sample_scene(seed, SPLITS[split], number)
-
-
 def render_frame(
     seed: int, split: str, index: int, *, frames_per_scene: int = FRAMES_PER_SCENE
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +33,7 @@ def render_frame(
         millimetres; 0 means "not measured" and occurs in the train split only.
     """
     number, frame, _ = ROOMS.locate(split, index, frames_per_scene)
-    room = _scene(seed, split, number)
+    room = sample_scene(seed, split, number)
     rng = np.random.default_rng([seed, SPLITS[split], number, 2, frame])
     camera, hits = find_view(room, rng)
     seen, depth = surfaces(room, camera, hits), hits.depth

@@ -1,12 +1,14 @@
 """Sampling of one furnished room: its walls, materials, furniture and lights."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from sample_data.rooms import fittings, furniture, textures
 from sample_data.rooms.plan import Area, Plan
+from sample_data.sample_set import SPLITS
 from sample_data.scene import Kit, Scene, bake, read_palette
 from sample_data.shapes import box, ellipsoid, frustum
 
@@ -38,9 +40,10 @@ class Room(Scene):
     ambient: np.ndarray | None = None  # (3,) linear RGB light without direction
 
 
-def sample_scene(seed: int, split_id: int, number: int) -> Room:
+@lru_cache(maxsize=2)
+def sample_scene(seed: int, split: str, number: int) -> Room:
     """Return the room with this number; the same arguments always give the same room."""
-    palette, key = read_palette(MATERIALS, textures), (seed, split_id, number)
+    palette, key = read_palette(MATERIALS, textures), (seed, SPLITS[split], number)
     kit = Kit(np.random.default_rng([*key, 0]), palette)
     size = np.array(kit.draw((3.2, 7.6), (3.0, 6.2), (2.35, 3.2)))
     plan = Plan(kit, size)

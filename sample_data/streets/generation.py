@@ -35,17 +35,12 @@ def _moments(frames: int) -> int:
     return (frames + 1) // 2  # two cameras
 
 
-@lru_cache(maxsize=2)
-def _street(seed: int, split: str, number: int, moments: int) -> Street:
-    return sample_street(seed, SPLITS[split], number, moments)
-
-
 @lru_cache(maxsize=1)
 def _moment(
     seed: int, split: str, number: int, moments: int, moment: int
 ) -> tuple[Street, Rig, np.ndarray]:
     """Return what is the same for both cameras: traffic, poses and points (N, 3) of the scan."""
-    street, rig = _street(seed, split, number, moments).at(moment)
+    street, rig = sample_street(seed, split, number, moments).at(moment)
     rng = np.random.default_rng([seed, SPLITS[split], number, 6, moment])
     return street, rig, lidar.scan(street, *rig.lidar(), rng)
 

@@ -5,11 +5,13 @@ metres along the centre line, d metres to its left. Traffic keeps to the right.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from sample_data.sample_set import SPLITS
 from sample_data.scene import Kit, Scene, bake, read_palette
 from sample_data.shapes import Shape, box
 from sample_data.streets import buildings, roadside, textures, vehicles
@@ -61,9 +63,10 @@ class Street(Scene):
         return replace(self, shapes=shapes), rig
 
 
-def sample_street(seed: int, split_id: int, number: int, moments: int) -> Street:
+@lru_cache(maxsize=2)
+def sample_street(seed: int, split: str, number: int, moments: int) -> Street:
     """Return the street with this number, always the same, long enough for so many moments."""
-    key, palette = (seed, split_id, number), read_palette(MATERIALS, textures)
+    key, palette = (seed, SPLITS[split], number), read_palette(MATERIALS, textures)
     kit = Kit(np.random.default_rng([*key, 0]), palette)
     # Every n-th frame of a drive at 5 to 12 m/s and 10 Hz.
     interval = 0.1 * kit.count(3, 8)
