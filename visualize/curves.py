@@ -22,11 +22,8 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 
 def epoch_curves(train: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, Series]:
-    """Return title -> legend -> values by epoch, of the rows of train.csv and eval.csv.
-
-    Args:
-        train: columns epoch, lr, LOSS, RMSE; epochs: epoch, MAE, RMSE. Absent ones are NaN.
-    """
+    """Return title -> legend -> values by epoch of train.csv (epoch, lr, LOSS, RMSE) and eval.csv
+    (epoch, MAE, RMSE); absent columns are NaN."""
     columns = ["epoch", "lr", "LOSS", "MAE", "RMSE"]
     train, epochs = (t.reindex(columns=columns).set_index("epoch") for t in (train, epochs))
     return {
@@ -37,11 +34,7 @@ def epoch_curves(train: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, Series]
 
 
 def save_curves(path: Path, train_rows: list[dict], eval_rows: list[dict]) -> None:
-    """Write the curves side by side as a PNG, the best epoch marked.
-
-    Args:
-        train_rows, eval_rows: rows of train.csv and eval.csv, one per epoch.
-    """
+    """Write the curves of the rows of train.csv and eval.csv as a PNG, the best epoch marked."""
     curves = epoch_curves(pd.DataFrame(train_rows), pd.DataFrame(eval_rows))
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, (title, series) in zip(figure.subplots(1, 3), curves.items(), strict=True):

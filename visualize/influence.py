@@ -125,7 +125,7 @@ def choose_pixels(
 
 def reach(weights: np.ndarray, pixel: tuple[int, int], fraction: float) -> int:
     """Return within how many pixels of `pixel`, up and down or across, that fraction of the sum
-    of all |weight| lies; weights: (H, W)."""
+    of all |weight| (H, W) lies."""
     rows, columns = np.indices(weights.shape)
     distance = np.maximum(abs(rows - pixel[0]), abs(columns - pixel[1]))
     within = np.bincount(distance.ravel(), np.abs(weights).ravel()).cumsum()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from engine.baselines import BASELINES
@@ -66,7 +67,7 @@ def render(run: RunContent) -> str:
         args=run.args or run.recorded("args"),
         columns=COLUMNS,
         network=next(iter(networks), None),
-        best=_best_epoch(run),
+        best=_lowest_rmse(run.epochs[np.isfinite(run.epochs["epoch"])]),
         scores=None if run.methods.empty else _scores(run),
         charts=_charts(run),
         epochs=_epochs(run),
@@ -100,23 +101,21 @@ def _short(value: object, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
-def _best_epoch(run: RunContent) -> dict | None:
-    """Return the epoch of lowest validation RMSE, None without one."""
-    finite = run.epochs[np.isfinite(run.epochs[["epoch", "RMSE"]]).all(axis=1)]
+def _lowest_rmse(table: pd.DataFrame) -> dict | None:
+    """Return the row of lowest RMSE, None where no row has one."""
+    finite = table[np.isfinite(table["RMSE"])]
     return next(iter(finite.nsmallest(1, "RMSE").to_dict("records")), None)
 
 
 def _scores(run: RunContent) -> dict:
     """Return the tables of run, baselines and published networks, and what forbids a comparison."""
     is_baseline = run.methods["method"].isin(BASELINES)
-    baselines = run.methods[is_baseline & np.isfinite(run.methods["RMSE"])]
-    best = baselines.nsmallest(1, "RMSE").to_dict("records")
     is_kitti = data_set(run) == "kitti"
     return {
         "draws": run.images.loc[run.images["name"] != "mean", "seed"].nunique(),
         "images": len(run.first_draw()),
         "methods": run.methods.assign(is_own=~is_baseline).to_dict("records"),
-        "baseline": next(iter(best), None),
+        "baseline": _lowest_rmse(run.methods[is_baseline]),
         "reasons": [] if is_kitti else why_not_comparable(run),
         "published": {} if is_kitti else PUBLISHED,
     }
