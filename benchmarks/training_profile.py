@@ -2,9 +2,9 @@
 
     python -m benchmarks.training_profile --data_root data/sample_rooms --flags "--arch resnet18"
 
-Runs train.py's own step on its own batches, loaded in this process, under PyTorch's profiler.
-Within loader, loss and metrics, and optimiser everything counts; of the forward and the backward
-pass each operation counts where its name belongs, and `other` is what is left.
+Runs train.py's own step on its own batches, loaded in this process, under PyTorch's profiler. The
+time of an operation counts for the first part that names it or what called it; `other` is what is
+left, Python included.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import time
 
 import pandas as pd
 import torch
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.timing import write_results
@@ -28,11 +29,21 @@ from models import build_model
 from train import build_parser
 
 CPU = torch.device("cpu")
-# Part of the step -> what the names of its operations contain.
+# Part of the step -> names of its operations, or of the steps of the backward pass that call them.
 OPERATIONS = {
-    "convolution": ("convolution", "mkldnn_conv"),
-    "batch normalisation": ("batch_norm",),
-    "propagation": ("cspn::",),
+    "convolution": ("aten::convolution", "aten::convolution_backward"),
+    "batch normalisation": ("aten::batch_norm", "NativeBatchNormBackward0"),
+    "propagation": ("cspn::propagate", "cspn::propagate_backward"),
+    "casts": ("aten::to", "ToCopyBackward0"),
+    "activation": ("aten::relu", "aten::relu_", "ReluBackward0"),
+    "concatenation and cropping": (
+        "aten::cat",
+        "torch::autograd::CopySlices",
+        "SplitBackward0",
+        "SliceBackward0",
+    ),
+    "addition": ("aten::add", "aten::add_"),
+    "pooling": ("aten::max_pool2d", "MaxPool2DWithIndicesBackward0"),
 }
 RANGES = ("loader", "loss and metrics", "optimiser")
 
@@ -92,18 +103,26 @@ def step_shares(config: TrainConfig, steps: int) -> dict[str, dict[str, float]]:
         for _ in range(steps):
             step()
         total = 1e3 * (time.perf_counter() - started) / steps
-    found = pd.DataFrame(
-        [(e.key, e.cpu_time_total, e.self_cpu_time_total) for e in profiler.key_averages()],
-        columns=("name", "total", "own"),
-    ).set_index("name")
-    found *= 1e-3 / steps
-    parts = {
-        part: found.own[found.index.str.contains("|".join(names))].sum()
-        for part, names in OPERATIONS.items()
-    } | {part: found.total[part] for part in RANGES}
+    own = pd.DataFrame(
+        [(_part(event), 1e-3 * event.self_cpu_time_total / steps) for event in profiler.events()],
+        columns=("part", "ms"),
+    )
+    parts = own.groupby("part").ms.sum().reindex([*OPERATIONS, *RANGES], fill_value=0).to_dict()
     parts["other"] = total - sum(parts.values())
     parts["step"] = total
     return {part: {"ms": ms, "share": ms / total} for part, ms in parts.items()}
+
+
+def _part(event: FunctionEvent | None) -> str:
+    """Return the part that an event belongs to: the range around it, else what the nearest
+    operation of `OPERATIONS` says; "" for none."""
+    part = ""
+    while event is not None:
+        if event.name in RANGES:
+            return event.name
+        part = part or next((p for p, names in OPERATIONS.items() if event.name in names), "")
+        event = event.cpu_parent
+    return part
 
 
 if __name__ == "__main__":
