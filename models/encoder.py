@@ -39,7 +39,8 @@ class Encoder(nn.Module):
             output (H/16). All sizes round up.
         """
         skip4 = self.conv1_1(x)
-        skip3 = self.layer1(self.maxpool(self.relu(self.bn1(skip4))))
+        # The release's relu comes before its pooling: the same values, of four times the pixels.
+        skip3 = self.layer1(self.relu(self.maxpool(self.bn1(skip4))))
         skip2 = self.layer2(skip3)
         deep = self.layer3(skip2)
         bottleneck = conv_bn(self.conv2, self.bn2, self.layer4(deep))

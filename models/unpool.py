@@ -100,8 +100,13 @@ def unpool_bn_halves(
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:
     """The top left (..., height, width) of x, which is at least that large. Unlike a slice,
-    `narrow` states the result's size, which keeps sizes free in an exported network."""
-    return x.narrow(-2, 0, height).narrow(-1, 0, width)
+    `narrow` states the result's size, which keeps sizes free in an exported network; its backward
+    pass writes the whole map twice, so that it is left out where there is nothing to crop."""
+    sizes_are_free = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    for axis, size in ((-2, height), (-1, width)):
+        if sizes_are_free or x.shape[axis] != size:
+            x = x.narrow(axis, 0, size)
+    return x
 
 
 def to_convolution_layout(weight: Tensor) -> Tensor:

@@ -123,6 +123,32 @@ def test_the_residual_stages_compute_what_torchvisions_do(arch):
         assert torch.equal(x, expected)
 
 
+def test_pooling_before_the_relu_gives_the_releases_values_and_gradients_bit_for_bit():
+    torch.manual_seed(0)
+    encoder = build_model("resnet18").encoder
+    # Few values, so that windows tie, above 0, at 0 and below.
+    x = torch.randint(-3, 2, (2, 64, 17, 22)).float().requires_grad_()
+    for_each = torch.randn(2, 64, 9, 11)
+    ours = encoder.relu(encoder.maxpool(x))
+    released = encoder.maxpool(torch.relu(x))
+    assert torch.equal(ours, released)
+    gradients = [torch.autograd.grad(y, x, for_each)[0] for y in (ours, released)]
+    assert torch.equal(*gradients)
+    assert not gradients[0][x <= 0].any() and gradients[0].any()
+
+
+def test_where_nothing_is_cropped_the_backward_pass_has_no_crop():
+    depth = build_model("resnet18", cspn_steps=1)(torch.rand(2, 4, 64, 96))
+    passed, nodes = set(), [depth.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in passed:
+            passed.add(node)
+            nodes += [following for following, _ in node.next_functions]
+    names = {node.name() for node in passed}
+    assert "ConvolutionBackward0" in names and "SliceBackward0" not in names
+
+
 def test_an_unknown_architecture_gets_a_sentence():
     with pytest.raises(ValueError, match="arch must be one of resnet18, resnet50"):
         build_model("vgg16")
