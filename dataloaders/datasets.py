@@ -1,8 +1,11 @@
 """NYU Depth v2 and KITTI odometry as data sets of RGB and sparse depth, with all their facts."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +35,7 @@ def most_skipped(frames: int) -> int:
     return max(1, frames // 100)
 
 
+@dataclass(eq=False)
 class DepthDataset(Dataset):
     """Frames of one split, transformed as the release does; use a subclass.
 
@@ -51,7 +55,7 @@ class DepthDataset(Dataset):
 
     Args:
         root: folder with `train/<scene>/*.h5` and `val/**/*.h5`, or several of them, whose frames
-            are one set.
+            are one set; the attribute is the first.
         split: "train" augments, "val" does not.
         file_list: CSV of paths with the header `Name`; None walks the folder.
         n_sample: sparse measurements per image; 500 as published.
@@ -62,97 +66,75 @@ class DepthDataset(Dataset):
         augment: override the split's own choice.
         crop: "centre" (release), or "random" in training.
         bad_frames: what a frame that cannot be read or used does. "stop" raises its DataError;
-            "skip", for training alone, gives the next frame in file order instead, with that
-            frame's own draw, so that what an item holds still depends on nothing but its key.
-            A mean over frames must be over all of them, so evaluation always stops.
+            "skip", for training alone, gives the next frame in file order with that frame's own
+            draw, so that what an item holds still depends on nothing but its key.
         seed: of every random draw.
 
     Attributes:
-        on_frame: called with the index of each frame before it is read; None calls nothing.
-
-    A subclass states the facts of its data set:
-        crop_size: (height, width) of an item. box: (top, left, bottom, right) cut out first.
-        short_side: pixels of the short side after resizing, in training times the random scale.
-        resizes_in_validation: whether validation resizes too.
-        samples_over_valid: whether n_sample is a fraction of the measured pixels, or of all.
-        default_depth_resize: see `transforms.transform_frame`.
-        folder_word: what a folder of this data set has in its name.
-        published_frames, published_scenes: of a complete copy's train/ and val/, None: not known.
-        max_metres: depth that no frame of the sensor exceeds.
-        cameras: names of cameras, each with the end of its files' stems.
+        roots: all of them. frames: path of each frame, in a fixed order.
+        on_frame: called with the index of each frame that begins, None after a batch; or None.
 
     Raises:
         DataError: missing root, empty list, an option that does not exist.
     """
 
-    crop_size: tuple[int, int]
-    short_side: int = 240
-    resizes_in_validation = True
-    samples_over_valid = False
-    default_depth_resize = "released"
-    box: tuple[int, int, int, int] | None = None
-    folder_word: str
-    published_frames: tuple[int, int]
-    published_scenes: tuple[int | None, int | None] = (None, None)
-    max_metres: float
-    cameras: tuple[tuple[str, str], ...] = ()
+    # The facts of a data set, which a subclass states.
+    crop_size: ClassVar[tuple[int, int]]  # (height, width) of an item
+    box: ClassVar[tuple[int, int, int, int] | None] = None  # top, left, bottom, right: cut first
+    short_side: ClassVar[int] = 240  # pixels after resizing, in training times the random scale
+    resizes_in_validation: ClassVar[bool] = True
+    samples_over_valid: ClassVar[bool] = False  # n_sample is a fraction of these pixels, or of all
+    default_depth_resize: ClassVar[str] = "released"
+    folder_word: ClassVar[str]  # in the name of a folder of this data set
+    published_frames: ClassVar[tuple[int, int]]  # of a complete copy's train/ and val/
+    published_scenes: ClassVar[tuple[int | None, int | None]] = (None, None)  # None: not known
+    max_metres: ClassVar[float]  # depth that no frame of the sensor exceeds
+    cameras: ClassVar[tuple[tuple[str, str], ...]] = ()  # name, end of its files' stems
 
-    def __init__(
-        self,
-        root: str | Path | Sequence[str | Path],
-        split: str,
-        *,
-        file_list: str | Path | None = None,
-        n_sample: int = 500,
-        sampler: str = "bernoulli",
-        noise: float = 0.0,
-        outliers: float = 0.0,
-        rgb_encoding: str = "released",
-        depth_resize: str | None = None,
-        augment: bool | None = None,
-        crop: str = "centre",
-        bad_frames: str = "stop",
-        seed: int = 0,
-    ):
-        depth_resize = depth_resize or self.default_depth_resize
-        for name, value, allowed in (
-            ("split", split, SPLITS),
-            ("sampler", sampler, SAMPLERS),
-            ("rgb_encoding", rgb_encoding, RGB_ENCODINGS),
-            ("depth_resize", depth_resize, DEPTH_RESIZES),
-            ("crop", crop, CROPS),
-            ("bad_frames", bad_frames, BAD_FRAMES),
+    root: str | Path | Sequence[str | Path]
+    split: str
+    _: KW_ONLY
+    file_list: str | Path | None = None
+    n_sample: int = 500
+    sampler: str = "bernoulli"
+    noise: float = 0.0
+    outliers: float = 0.0
+    rgb_encoding: str = "released"
+    depth_resize: str | None = None
+    augment: bool | None = None
+    crop: str = "centre"
+    bad_frames: str = "stop"
+    seed: int = 0
+
+    def __post_init__(self):
+        self.depth_resize = self.depth_resize or self.default_depth_resize
+        for name, allowed in (
+            ("split", SPLITS),
+            ("sampler", SAMPLERS),
+            ("rgb_encoding", RGB_ENCODINGS),
+            ("depth_resize", DEPTH_RESIZES),
+            ("crop", CROPS),
+            ("bad_frames", BAD_FRAMES),
         ):
+            value = getattr(self, name)
             if value not in allowed:
                 raise DataError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        if n_sample < 0:
-            raise DataError(f"n_sample must not be negative, got {n_sample}")
-        roots = [root] if isinstance(root, (str, Path)) else root
-        self.roots = [Path(folder) for folder in roots]
-        self.split = split
-        if file_list and len(self.roots) > 1:
-            raise DataError(f"a list of frames goes with one data root, got {len(self.roots)}")
-        file_list = Path(file_list) if file_list else None
-        parts = [list_frames(folder, split, file_list) for folder in self.roots]
-        self.frames = parts[0] if len(parts) == 1 else list(chain(*parts))
-        self.n_sample = n_sample
-        self.sampler = sampler
-        self.noise = noise
-        self.outliers = outliers
-        self.rgb_encoding = rgb_encoding
-        self.depth_resize = depth_resize
-        self.augment = split == "train" if augment is None else augment
-        self.crop = crop
-        if bad_frames == "skip" and not self.augment:
+        if self.n_sample < 0:
+            raise DataError(f"n_sample must not be negative, got {self.n_sample}")
+        if self.augment is None:
+            self.augment = self.split == "train"
+        if self.bad_frames == "skip" and not self.augment:
             raise DataError("bad_frames skip is for training: evaluation scores every frame")
-        self.bad_frames = bad_frames
-        self.seed = seed
-        self.on_frame: Callable[[int], None] | None = None
-
-    @property
-    def root(self) -> Path:
-        """Return the data root, or the first of several."""
-        return self.roots[0]
+        self.roots = list(
+            map(Path, [self.root] if isinstance(self.root, (str, Path)) else self.root)
+        )
+        self.root = self.roots[0]
+        if self.file_list and len(self.roots) > 1:
+            raise DataError(f"a list of frames goes with one data root, got {len(self.roots)}")
+        file_list = Path(self.file_list) if self.file_list else None
+        parts = [list_frames(folder, self.split, file_list) for folder in self.roots]
+        self.frames = parts[0] if len(parts) == 1 else list(chain(*parts))
+        self.on_frame: Callable[[int | None], None] | None = None
 
     def name(self, path: Path) -> str:
         """Return a frame's path below its root; of several roots, with the root's own name."""
@@ -172,12 +154,8 @@ class DepthDataset(Dataset):
         return self.item(self.load_usable(key))
 
     def load_usable(self, key: int | tuple[int, int]) -> dict:
-        """Return `load` of the frame of a key, or of the next that serves if `bad_frames` skips.
-
-        Raises:
-            DataError: the frame cannot be used, or none of so many in a row that an epoch may
-                not hold more.
-        """
+        """Return `load` of the frame of a key, or of the next that serves if `bad_frames` skips;
+        raise DataError where none does of so many in a row that an epoch may not hold more."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         index = range(len(self.frames))[index]
         if self.bad_frames == "stop":
@@ -191,11 +169,8 @@ class DepthDataset(Dataset):
         raise DataError(f"{skipped[0]}; {len(skipped)} frames in a row cannot be used")
 
     def load(self, index: int, epoch: int) -> dict:
-        """Read, transform and sample one frame.
-
-        Returns:
-            rgb (3, h, w) uint8, sparse_depth and depth (h, w) float32 metres, 0 = none, as
-            arrays; index and name.
+        """Read, transform and sample one frame: rgb (3, h, w) uint8, sparse_depth and depth (h, w)
+        float32 metres, 0 = none, as arrays; index and name.
 
         Raises:
             DataError: the frame cannot be read or used.
@@ -215,21 +190,12 @@ class DepthDataset(Dataset):
             self.sampler, self.n_sample, self.noise, self.outliers, rng
         )
         sparse_depth = measure(rgb, depth, measurements, rng, over_valid=self.samples_over_valid)
-        return {
-            "rgb": rgb,
-            "sparse_depth": sparse_depth,
-            "depth": depth,
-            "index": index,
-            "name": self.name(path),
-        }
+        arrays = {"rgb": rgb, "sparse_depth": sparse_depth, "depth": depth}
+        return arrays | {"index": index, "name": self.name(path)}
 
     def item(self, loaded: dict, *, with_rgb: bool = True, out: np.ndarray | None = None) -> dict:
-        """Return the item of what `load` returned.
-
-        Args:
-            with_rgb: whether to have rgb, which only pictures need.
-            out: (4, h, w) float32, memory for rgbd: a part of a batch.
-        """
+        """Return the item of what `load` returned, without rgb unless `with_rgb`, since only
+        pictures need it. `out`: (4, h, w) float32, memory for rgbd, a part of a batch."""
         rgb, sparse_depth, depth = loaded["rgb"], loaded["sparse_depth"], loaded["depth"]
         rgbd = np.empty((4, *depth.shape), np.float32) if out is None else out
         encode_rgb(rgb, self.rgb_encoding, out=rgbd[:3])
@@ -243,11 +209,8 @@ class DepthDataset(Dataset):
     def transform(
         self, rgb: np.ndarray, depth: np.ndarray, augmentation: Augmentation | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a stored frame as rgb (3, h, w) uint8 and depth (h, w) float32 metres, cropped.
-
-        Raises:
-            ValueError: the frame is smaller than what is cut out of it.
-        """
+        """Return a stored frame as rgb (3, h, w) uint8 and depth (h, w) float32 metres, cropped;
+        raise ValueError for a frame that is smaller than what is cut out of it."""
         self.check_size(depth.shape)
         return transform_frame(
             rgb,
@@ -276,13 +239,13 @@ class DepthDataset(Dataset):
         top, left, bottom, right = cls.box or (0, 0, *size)
         if size[0] < bottom or size[1] < right:
             return f"is smaller than the {bottom}x{right} that the crop needs"
-        cut, (height, width) = (right - left, bottom - top), cls.crop_size
+        cut, resized = (right - left, bottom - top), ""
         if cls.resizes_in_validation:
             cut = resized_size(cut, cls.short_side)
-        if cut[1] < height or cut[0] < width:
-            resized = f"resized to {cut[1]}x{cut[0]} " if cls.resizes_in_validation else ""
-            return f"{resized}is smaller than the {height}x{width} crop"
-        return None
+            resized = f"resized to {cut[1]}x{cut[0]} "
+        height, width = cls.crop_size
+        is_small = cut[1] < height or cut[0] < width
+        return f"{resized}is smaller than the {height}x{width} crop" if is_small else None
 
 
 class NYUDepthDataset(DepthDataset):
@@ -296,10 +259,8 @@ class NYUDepthDataset(DepthDataset):
 
 
 class KITTIDepthDataset(DepthDataset):
-    """KITTI odometry, about 375x1242: rows 130..370, columns 10..1210, centre crop 228x912.
-
-    Measurements are drawn from the LiDAR's valid pixels, about 4 % of the image; see
-    `DepthDataset`.
+    """KITTI odometry, about 375x1242: rows 130..370, columns 10..1210, centre crop 228x912; see
+    `DepthDataset`. Measurements are drawn from the LiDAR's valid pixels, about 4 % of the image.
 
     Deviation: training resizes the image with the scale, as on NYU; the release divides depth by
     the scale and leaves the image alone. Depth is then resized hole-aware, since plain bilinear
@@ -317,10 +278,7 @@ class KITTIDepthDataset(DepthDataset):
     cameras = (("left", "-L"), ("right", "-R"))
 
 
-DATA_SETS: dict[str, type[DepthDataset]] = {
-    "nyudepth": NYUDepthDataset,
-    "kitti": KITTIDepthDataset,
-}
+DATA_SETS = {"nyudepth": NYUDepthDataset, "kitti": KITTIDepthDataset}
 
 
 def data_set_of(root: Path) -> str | None:
@@ -343,12 +301,10 @@ def check_measured(dataset: DepthDataset, most: int = 64) -> None:
     """
     looked = 0
     for i in np.unique(np.linspace(0, len(dataset) - 1, most).astype(int)):
-        try:
+        with contextlib.suppress(DataError):
             if read_frame(dataset.frames[i])[1].any():
                 return
             looked += 1
-        except DataError:
-            continue
     if looked:
         raise DataError(
             f"{dataset.root} has no depth to train on: {looked} of {len(dataset)} frames were "

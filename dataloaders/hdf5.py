@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +36,7 @@ _STORED_IN_THE_FILE = (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED, h5py.h5d.COMPACT)
 
 
 def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read one frame.
-
-    Returns:
-        rgb (3, H, W) uint8 and depth (H, W) float32 metres, finite, 0 = no measurement.
+    """Read rgb (3, H, W) uint8 and depth (H, W) float32 metres, finite, 0 = no measurement.
 
     Raises:
         DataError: an unreadable file, a missing key, or a wrong shape, type or value.
@@ -50,11 +46,8 @@ def read_frame(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def checked_depth(depth: np.ndarray, path: Path) -> np.ndarray:
-    """Return depth (H, W) of any float type, stored in `path`, as float32 metres, 0 = none.
-
-    Raises:
-        DataError: values that cannot be metres.
-    """
+    """Return depth (H, W) of any float type, stored in `path`, as float32 metres, 0 = none; raise
+    DataError for values that cannot be metres."""
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
         metres = depth.astype(np.float32, copy=False)
     high = depth.max()
@@ -70,11 +63,8 @@ def checked_depth(depth: np.ndarray, path: Path) -> np.ndarray:
 def write_frame(path: Path, rgb: np.ndarray, depth: np.ndarray, *, compressed: bool = True) -> None:
     """Write rgb (3, H, W) uint8 and depth (H, W) float32 metres, 0 = no measurement, as one file.
 
-    The file appears under its name only when it is complete. Uncompressed, each array is stored
-    in one piece, which reads fastest.
-
-    Raises:
-        OSError: the file cannot be written; nothing is left of it.
+    The file appears under its name only when it is complete; where that raises OSError nothing is
+    left of it. Uncompressed, each array is stored in one piece, which reads fastest.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -106,7 +96,7 @@ def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         # h5py's low-level calls: its objects for files and data sets cost more than the reading.
         file = _open_file(path)
-        with contextlib.closing(file), _closing_members(file):
+        with contextlib.closing(file):
             rgb, depth = (_open_array(file, key, path) for key in ("rgb", "depth"))
             _check_layout(rgb, depth, path)
             return rgb.read(), depth.read()
@@ -126,45 +116,28 @@ def read_stored(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path} is not a readable HDF5 file") from error
 
 
-def _file_access(locking: bool) -> h5py.h5p.PropFAID:
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_file_locking(locking, True)
-    return access
-
-
 # How a frame is opened, one way after another. It is only read, so it needs no lock, which some
 # network file systems do not have; a writer may append to it (SWMR); and a file that this process
 # has open already must be opened in the same way again.
 _READ, _APPENDED = h5py.h5f.ACC_RDONLY, h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
-_WAYS_TO_OPEN = ((_READ, _file_access(False)), (_APPENDED, _file_access(False)), (_READ, None))
+_UNLOCKED = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+_UNLOCKED.set_file_locking(False, True)
+_UNLOCKED.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # with all that was opened in it
 
 
 def _open_file(path: Path) -> h5py.h5f.FileID:
     """Open a frame's file, or raise what the first way to open it raised."""
     if isinstance(path, ShardMember):
         return h5py.h5f.open_file_image(path.read_bytes())
-    first_error: OSError | None = None
-    for flags, access in _WAYS_TO_OPEN:
+    errors: list[OSError] = []
+    for flags, access in ((_READ, _UNLOCKED), (_APPENDED, _UNLOCKED), (_READ, None)):
         try:
             return h5py.h5f.open(os.fsencode(path), flags, fapl=access)
         except OSError as error:
-            first_error = first_error or error
+            errors.append(error)
             if error.errno:  # the system's own refusal stays whatever the way
                 break
-    raise first_error
-
-
-@contextlib.contextmanager
-def _closing_members(file: h5py.h5f.FileID) -> Iterator[None]:
-    """Close, on an error, what was opened in the file: a kept error would keep it open."""
-    try:
-        yield
-    except BaseException:
-        kinds = h5py.h5f.OBJ_LOCAL | (h5py.h5f.OBJ_ALL & ~h5py.h5f.OBJ_FILE)
-        for member in h5py.h5f.get_obj_ids(file, kinds):
-            while member.valid:
-                h5py.h5i.dec_ref(member)
-        raise
+    raise errors[0]
 
 
 class _Array(NamedTuple):
@@ -184,17 +157,17 @@ def _open_array(file: h5py.h5f.FileID, key: str, path: Path) -> _Array:
     """Open a data set of a file; refuse it before it is read where it is not plainly stored."""
     name = key.encode()
     if not file.links.exists(name):
-        raise DataError(f"{path} has no dataset {key}, only: {_member_names(file)}")
+        members = [printable(name.decode(errors="replace")) for name in itertools.islice(file, 6)]
+        members = ", ".join([*sorted(members[:5]), *("..." for _ in members[5:])]) or "none"
+        raise DataError(f"{path} has no dataset {key}, only: {members}")
     # A link could read any file of this machine as image data.
     if file.links.get_info(name).type != h5py.h5l.TYPE_HARD:
         raise DataError(f"{path}: {key} is a link to another place, which is refused")
     data = h5py.h5o.open(file, name)
-    if not isinstance(data, h5py.h5d.DatasetID):
-        raise DataError(f"{path}: {key} is not a plain dataset")
+    creation = data.get_create_plist() if isinstance(data, h5py.h5d.DatasetID) else None
+    layout = creation and creation.get_layout()
     # So could storage in external files, and a virtual data set, which is put together from them.
-    creation = data.get_create_plist()
-    layout = creation.get_layout()
-    if creation.get_external_count() or layout not in _STORED_IN_THE_FILE:
+    if layout not in _STORED_IN_THE_FILE or creation.get_external_count():
         raise DataError(f"{path}: {key} is not a plain dataset")
     try:
         array = _Array(data, data.shape, data.dtype)
@@ -212,11 +185,6 @@ def _open_array(file: h5py.h5f.FileID, key: str, path: Path) -> _Array:
     return array
 
 
-def _member_names(file: h5py.h5f.FileID) -> str:
-    names = [printable(name.decode(errors="replace")) for name in itertools.islice(file, 6)]
-    return ", ".join([*sorted(names[:5]), *(["..."] if len(names) > 5 else [])]) or "none"
-
-
 def _check_chunks(array: _Array, creation: h5py.h5p.PropDCID, key: str, path: Path) -> None:
     """Refuse what would unpack to far more than the array: HDF5 sets no limit of its own.
 
@@ -230,13 +198,16 @@ def _check_chunks(array: _Array, creation: h5py.h5p.PropDCID, key: str, path: Pa
     compressors = [code for code in filters if code not in _KEEP_THE_SIZE]
     if len(compressors) > 1 or len(filters) > 3:
         raise DataError(f"{path}: {key} is compressed more than once")
-    if compressors and not _is_available(compressors[0]):
-        code = compressors[0]
-        raise DataError(
-            f"{path}: {key} is compressed with {PLUGIN_FILTERS.get(code, 'an unknown filter')} "
-            f"(HDF5 filter {code}), which is not here; pip install hdf5plugin, or write the frame "
-            "with gzip"
-        )
+    for code in compressors:
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                import hdf5plugin  # noqa: F401  (its import registers the filters)
+        if not h5py.h5z.filter_avail(code):
+            raise DataError(
+                f"{path}: {key} is compressed with {PLUGIN_FILTERS.get(code, 'an unknown filter')} "
+                f"(HDF5 filter {code}), which is not here; pip install hdf5plugin, or write the "
+                "frame with gzip"
+            )
     pieces = math.prod(math.ceil(n / c) for n, c in zip(array.shape, chunk, strict=True))
     overhead = CHUNK_OVERHEAD + math.prod(chunk) * array.dtype.itemsize // 1000
     expected = math.prod(array.shape) * array.dtype.itemsize + pieces * overhead
@@ -245,14 +216,6 @@ def _check_chunks(array: _Array, creation: h5py.h5p.PropDCID, key: str, path: Pa
         raise DataError(
             f"{path}: {key} takes {stored} bytes compressed, at most {expected} without"
         )
-
-
-def _is_available(code: int) -> bool:
-    """Return whether HDF5 can undo a filter, by itself or by a plugin that is installed."""
-    if not h5py.h5z.filter_avail(code):
-        with contextlib.suppress(ImportError):
-            import hdf5plugin  # noqa: F401  (its import registers the filters)
-    return h5py.h5z.filter_avail(code)
 
 
 def _check_layout(rgb: _Array, depth: _Array, path: Path) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -22,19 +22,19 @@ from dataloaders.workers import STALL_LIMIT, WatchedLoader
 UNPACKED_AHEAD = 2  # batches in pinned memory that wait for a GPU
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(eq=False)
 class EpochSampler(Sampler):
     """Yield (index, epoch) keys, with `shuffle` in an order drawn from (seed, epoch).
 
     Each index carries its epoch, so that workers kept over epochs draw anew, and a resumed run gets
-    the batches of the uninterrupted one. Of several processes each gets its own
-    part of every batch, so that together they see the batches that one process would.
+    the batches of the uninterrupted one. Each of several processes gets its part of every batch, so
+    that together they see the batches that one process would.
 
     Attributes:
         epoch: of the next pass. start: images of it to leave out, for a run that goes on.
     """
 
-    length: int = field(kw_only=False)
+    length: int
     shuffle: bool
     seed: int = 0
     batch_size: int = 1
@@ -103,18 +103,13 @@ def make_loader(
     if shuffle:
         check_measured(dataset)
     return FrameLoader(
-        dataset,
+        _LoadedFrames(dataset),
         batch_size=batch_size // world_size if shuffle else batch_size,
-        sampler=EpochSampler(
-            len(dataset),
-            shuffle=shuffle,
-            seed=seed,
-            batch_size=batch_size,
-            rank=rank,
-            world_size=world_size,
-        ),
+        sampler=EpochSampler(len(dataset), shuffle, seed, batch_size, rank, world_size),
         num_workers=num_workers,
+        persistent_workers=num_workers > 0,
         stall_limit=stall_limit,
+        collate_fn=_pack,
         drop_last=shuffle and len(dataset) >= batch_size,
         # The loader draws a number for its workers, which nothing uses: not from the run's state.
         generator=torch.Generator().manual_seed(seed),
@@ -124,16 +119,10 @@ def make_loader(
 class FrameLoader(WatchedLoader):
     """Batches of items; made by `make_loader`."""
 
-    def __init__(self, dataset: DepthDataset, *, num_workers: int, **options):
-        super().__init__(
-            _LoadedFrames(dataset),
-            num_workers=num_workers,
-            collate_fn=_pack,
-            persistent_workers=num_workers > 0,
-            **options,
-        )
-        # Beside the thread that gives a GPU its work, which then never waits for it.
-        self.unpacks_in_a_thread = torch.cuda.is_available()
+    @cached_property
+    def unpacks_in_a_thread(self) -> bool:
+        """Return whether to unpack beside the thread that gives a GPU work, which never waits."""
+        return torch.cuda.is_available()
 
     def __iter__(self) -> Iterator[dict]:
         unpack = partial(_unpack, dataset=self.dataset.dataset, with_rgb=not self.sampler.shuffle)
@@ -157,19 +146,19 @@ class _LoadedFrames(Dataset):
         self.dataset, self.frames = dataset, dataset.frames
         plain = type(dataset).__getitem__ is DepthDataset.__getitem__
         self.fetch = dataset.load_usable if plain else dataset.__getitem__
-        self.after_batch: Callable[[], object] = list  # nothing
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict]:
         loaded = [self.fetch(key) for key in keys]
-        self.after_batch()
+        if self.dataset.on_frame is not None:
+            self.dataset.on_frame(None)
         return loaded
 
     def watch(self, function: Callable[[int | None], None]) -> None:
         """Have `function` called with each frame that begins, and with None after a batch."""
-        self.dataset.on_frame, self.after_batch = function, partial(function, None)
+        self.dataset.on_frame = function
 
 
 def _pack(frames: list[dict]) -> dict:
@@ -198,9 +187,8 @@ def _unpack(packed: dict, dataset: DepthDataset, *, with_rgb: bool) -> dict:
             pixels, metres = frame["sparse_depth"]
             sparse_depth = np.zeros(depth[i].shape, np.float32)
             sparse_depth.reshape(-1)[pixels] = metres
-            loaded = frame | {"rgb": rgb[i], "depth": depth[i].numpy()}
-            loaded["sparse_depth"] = sparse_depth
-            items[i] = dataset.item(loaded, with_rgb=with_rgb, out=rgbd[i].numpy())
+            frame |= {"rgb": rgb[i], "depth": depth[i].numpy(), "sparse_depth": sparse_depth}
+            items[i] = dataset.item(frame, with_rgb=with_rgb, out=rgbd[i].numpy())
     skipped = [sentence for item in items for sentence in item.pop("skipped", ())]
     if not with_rgb:
         for item in items:

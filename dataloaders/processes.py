@@ -16,6 +16,9 @@ import cv2
 
 from dataloaders.errors import DataError
 
+CHUNK = 16  # jobs that a process takes at a time: few enough to stop soon, enough to keep it busy
+_stop = None  # in a worker: the event that is set when it shall finish
+
 
 class WorkerError(DataError):
     """A worker process died; the message is one sentence."""
@@ -26,9 +29,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-CHUNK = 16  # jobs that a process takes at a time: few enough to stop soon, enough to keep it busy
 
 
 def parallel_map(
@@ -57,15 +57,11 @@ def parallel_map(
     # Forked workers start at once and import nothing; macOS libraries do not survive a fork.
     forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
     context = multiprocessing.get_context("fork" if forks else "spawn")
-    stop = context.Event()
-    chunk = chunk or CHUNK
+    stop, chunk, threads = context.Event(), chunk or CHUNK, cv2.getNumThreads()
     chunks = [jobs[start : start + chunk] for start in range(0, len(jobs), chunk)]
-    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # before any fork: a forked OpenCV thread pool would hang
     with _one_interrupt():
-        pool = ProcessPoolExecutor(
-            min(workers, len(chunks)), context, initializer=_start_worker, initargs=(stop,)
-        )
+        pool = ProcessPoolExecutor(min(workers, len(chunks)), context, _start_worker, (stop,))
         try:
             for future in [pool.submit(_call_each, function, chunk) for chunk in chunks]:
                 yield from future.result()
@@ -79,9 +75,6 @@ def parallel_map(
 
 def _call_each(function: Callable, jobs: list[tuple]) -> list:
     return [function(*job) for job in jobs if not _stop.is_set()]
-
-
-_stop = None  # in a worker: the event that is set when it shall finish
 
 
 def _start_worker(stop) -> None:
@@ -98,12 +91,10 @@ def _one_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    seen = []
 
     def once(number, frame) -> None:
-        if not seen:
-            seen.append(number)
-            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, once)
     try:

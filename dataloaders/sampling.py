@@ -13,26 +13,20 @@ import numpy as np
 
 PATTERNS = ("lines", "corners", "window", "grid")
 SAMPLERS = ("bernoulli", "exact", *PATTERNS, "any")
-LINES = 16  # of "lines" where nothing else is drawn
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """How an image is measured.
+    """How an image is measured, by any of `SAMPLERS` but "any".
 
-    sampler: any of `SAMPLERS` but "any".
-    count: about how many measurements; fewer where the pattern or the depth has no more.
-    noise: standard deviation of each measurement, as a fraction of its depth.
-    outliers: fraction of the measurements that are wrong: the depth of another pixel, or twice or
-        half of their own.
-    lines: of the sampler "lines".
+    Outliers are the depth of another pixel, or twice or half of their own.
     """
 
     sampler: str
-    count: int
-    noise: float = 0.0
-    outliers: float = 0.0
-    lines: int = LINES
+    count: int  # about so many; fewer where the pattern or the depth has no more
+    noise: float = 0.0  # standard deviation of a measurement, as a fraction of its depth
+    outliers: float = 0.0  # fraction of the measurements
+    lines: int = 16  # of the sampler "lines"
 
     @classmethod
     def choose(
@@ -55,9 +49,8 @@ class Measurements:
             count = round(np.exp(rng.uniform(np.log(fewest), np.log(20_000))))
         noise = rng.uniform(0.01, 0.03) if rng.random() < 0.3 else 0.0
         outliers = rng.uniform(0.0, 0.1) if rng.random() < 0.2 else 0.0
-        return cls(
-            sampler, count, noise, outliers, lines=round(np.exp(rng.uniform(*np.log((8, 64)))))
-        )
+        lines = round(np.exp(rng.uniform(*np.log((8, 64)))))
+        return cls(sampler, count, noise, outliers, lines)
 
 
 def measure(
@@ -68,19 +61,12 @@ def measure(
     *,
     over_valid: bool = False,
 ) -> np.ndarray:
-    """Measure an image as `measurements` describes.
-
-    Args:
-        rgb: (3, H, W) uint8, which "corners" looks at.
-        depth, rng, over_valid: see `sample_sparse_depth`.
-
-    Returns:
-        (H, W) float32 metres, 0 = no measurement.
-    """
+    """Measure depth as `measurements` describes, for which "corners" looks at rgb (3, H, W) uint8;
+    the rest as in `sample_sparse_depth`."""
     m = measurements
     if m.sampler in PATTERNS:
-        pattern = {"lines": _lines, "window": _window, "grid": _grid}.get(m.sampler)
-        pixels = pattern(depth.shape, m, rng) if pattern else _corners(rgb, m)
+        pattern = {"lines": _lines, "corners": _corners, "window": _window, "grid": _grid}
+        pixels = pattern[m.sampler](rgb, m, rng)
         sparse = thin_points(np.where(pixels, depth, np.float32(0)), m.count, rng)
     else:
         sparse = sample_sparse_depth(depth, m.count, m.sampler, rng, over_valid=over_valid)
@@ -98,23 +84,23 @@ def measure(
     return sparse
 
 
-def _lines(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> np.ndarray:
+def _lines(rgb: np.ndarray, m: Measurements, rng: np.random.Generator) -> np.ndarray:
     """Return (H, W) bool: lines at equal angles, a little inclined and curved, at random height."""
-    height, width = size
+    height, width = rgb.shape[1:]
     columns = np.linspace(-1, 1, width)
     tilt, bend = rng.uniform(-0.03, 0.03) * height, rng.uniform(0, 0.05) * height
     tops = (np.arange(m.lines) + rng.random()) * (height / m.lines)
     rows = tops[:, None] + tilt * columns + bend * columns**2
-    pixels = np.zeros(size, bool)
+    pixels = np.zeros(rgb.shape[1:], bool)
     pixels[np.floor(rows).astype(int) % height, np.arange(width)] = True
     return pixels
 
 
-def _window(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> np.ndarray:
+def _window(rgb: np.ndarray, m: Measurements, rng: np.random.Generator) -> np.ndarray:
     """Return (H, W) bool: a rectangle of 30 to 70 % of both sides, anywhere in the image."""
-    pixels = np.zeros(size, bool)
+    pixels = np.zeros(rgb.shape[1:], bool)
     part = []
-    for length in size:
+    for length in pixels.shape:
         extent = round(length * rng.uniform(0.3, 0.7))
         start = rng.integers(length - extent + 1)
         part.append(slice(start, start + extent))
@@ -122,16 +108,16 @@ def _window(size: tuple[int, int], m: Measurements, rng: np.random.Generator) ->
     return pixels
 
 
-def _grid(size: tuple[int, int], m: Measurements, rng: np.random.Generator) -> np.ndarray:
+def _grid(rgb: np.ndarray, m: Measurements, rng: np.random.Generator) -> np.ndarray:
     """Return (H, W) bool: about m.count pixels at equal distances, at a random offset."""
-    step = max(1.0, (size[0] * size[1] / max(m.count, 1)) ** 0.5)
-    rows, columns = (np.arange(rng.random() * step, length, step).astype(int) for length in size)
-    pixels = np.zeros(size, bool)
+    pixels = np.zeros(rgb.shape[1:], bool)
+    step = max(1.0, (pixels.size / max(m.count, 1)) ** 0.5)
+    rows, columns = (np.arange(rng.random() * step, n, step).astype(int) for n in pixels.shape)
     pixels[np.ix_(rows, columns)] = True
     return pixels
 
 
-def _corners(rgb: np.ndarray, m: Measurements) -> np.ndarray:
+def _corners(rgb: np.ndarray, m: Measurements, rng: np.random.Generator) -> np.ndarray:
     """Return (H, W) bool: the m.count strongest corners of the image (Shi and Tomasi)."""
     # Here, since it takes longer to import than a data set to open.
     from skimage.feature import corner_peaks, corner_shi_tomasi
@@ -157,19 +143,14 @@ def sample_sparse_depth(
     *,
     over_valid: bool = False,
 ) -> np.ndarray:
-    """Keep about (or exactly) `n_sample` measurements of a depth map.
+    """Keep about (or exactly) `n_sample` measurements, 500 as published, of a depth map: (H, W)
+    float32 metres, 0 = no measurement -> the same.
 
     Args:
-        depth: (H, W) float32 metres, 0 = no measurement.
-        n_sample: how many to keep; 500 as published.
         sampler: "bernoulli" (the release) keeps each pixel independently, so 500 means 500 give
             or take 22 (one standard deviation) and fewer where depth is missing; "exact" draws
             `n_sample` valid pixels, or all of them where there are fewer.
-        rng: the source of the draw.
         over_valid: p = n / number of valid pixels (the release on KITTI) instead of n / (H W).
-
-    Returns:
-        (H, W) float32 metres, 0 = no measurement.
     """
     if sampler == "exact":
         pixels = np.flatnonzero(depth > 0)
@@ -187,17 +168,11 @@ def sample_sparse_depth(
 
 
 def resize_points(sparse_depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Move the measurements of an image that is resized; none is averaged with the holes.
+    """Move the measurements of an image that is resized to `size`, (h, w); none is averaged with
+    the holes: (H, W) metres, 0 = no measurement -> (h, w) float32 metres.
 
     A measurement goes to the pixel that its own pixel's centre falls into. Where several meet, the
     one closest to the new pixel's centre stays.
-
-    Args:
-        sparse_depth: (H, W) metres, 0 = no measurement.
-        size: the new (h, w).
-
-    Returns:
-        (h, w) float32 metres, 0 = no measurement.
     """
     pixels, points = [], np.nonzero(sparse_depth)
     off_centre = np.zeros(len(points[0]))
@@ -213,14 +188,8 @@ def resize_points(sparse_depth: np.ndarray, size: tuple[int, int]) -> np.ndarray
 
 
 def thin_points(sparse_depth: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Keep `count` measurements drawn at random, or all where there are no more.
-
-    Args:
-        sparse_depth: (H, W) float32 metres, 0 = no measurement.
-
-    Returns:
-        (H, W) float32 metres, 0 = no measurement; the same array where nothing is dropped.
-    """
+    """Keep `count` measurements drawn at random of (H, W) float32 metres, 0 = no measurement;
+    return the same array where there are no more."""
     if np.count_nonzero(sparse_depth) <= count:
         return sparse_depth
     return sample_sparse_depth(sparse_depth, count, "exact", rng)

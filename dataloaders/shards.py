@@ -9,6 +9,7 @@ Where the members lie is looked up once and kept in the root as a NumPy array, w
 memory: millions of frames take no time to open, and all processes of a machine share them.
 """
 
+import contextlib
 import hashlib
 import os
 import tarfile
@@ -39,18 +40,19 @@ def _is_index(table: np.ndarray) -> bool:
     return of_frames and table.dtype == _dtype(table.dtype["name"].itemsize)
 
 
+def _encoded(name: str) -> bytes:
+    """Return a name as the index holds it: with 0 for "/", so that sorting goes by folders."""
+    return os.fsencode(name).replace(b"/", b"\0")
+
+
 def _decoded(name: bytes) -> str:
     return os.fsdecode(name.replace(b"\0", b"/"))
 
 
 class ShardMember(type(Path())):
-    """A frame inside a shard: the path it has when unpacked, and where its bytes are.
+    """A frame inside a shard: the path it has when unpacked, and where its bytes are."""
 
-    Attributes:
-        shard: the tar file. offset, size: of the frame's bytes in it.
-    """
-
-    shard: Path
+    shard: Path  # the tar file
     offset: int
     size: int
 
@@ -69,20 +71,11 @@ class ShardMember(type(Path())):
         return self.shard.exists()
 
     def read_bytes(self) -> bytes:
-        """Return the frame's file, read by one call at its offset.
-
-        Raises:
-            DataError: the shard has become shorter. OSError: it cannot be read.
-        """
-        descriptor = os.open(self.shard, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            if hasattr(os, "pread"):
-                data = os.pread(descriptor, self.size, self.offset)
-            else:
-                os.lseek(descriptor, self.offset, os.SEEK_SET)
-                data = os.read(descriptor, self.size)
-        finally:
-            os.close(descriptor)
+        """Return the frame's file; raise DataError where the shard has become shorter, OSError
+        where it cannot be read."""
+        with self.shard.open("rb", buffering=0) as stream:  # one call, of just these bytes
+            stream.seek(self.offset)
+            data = stream.read(self.size)
         if len(data) != self.size:
             raise DataError(f"{self.shard} is shorter than its index; download it again")
         return data
@@ -93,10 +86,9 @@ class ShardFrames(Sequence):
     since the paths of millions of frames would take gigabytes in every process.
 
     Args:
-        table: one row per frame, sorted: name below the root as bytes with 0 for "/", so that
-            sorting goes by folders as that of paths does; number of the shard; offset and size of
-            the frame's bytes in it. Of a path the array in that file, mapped, in every process
-            that this is handed to.
+        table: one row per frame, sorted: name below the root (`_encoded`), number of the shard,
+            offset and size of the frame's bytes in it. Of a path the array in that file, mapped,
+            in every process that this is handed to.
     """
 
     def __init__(self, root: Path, shards: list[Path], table: np.ndarray | Path):
@@ -125,11 +117,10 @@ class ShardFrames(Sequence):
 
     def find(self, name: str) -> "ShardMember | None":
         """Return the frame of that path below the root, None where there is none."""
-        key = os.fsencode(name).replace(b"/", b"\0")
+        key = _encoded(name)
         index = np.searchsorted(self.table["name"], key)
-        if index < len(self) and self.table["name"][index] == key:
-            return self[index]
-        return None
+        found = index < len(self) and self.table["name"][index] == key
+        return self[index] if found else None
 
 
 def find_shards(root: Path, split: str) -> list[Path]:
@@ -145,25 +136,20 @@ def shard_frames(root: Path, split: str) -> ShardFrames:
             of one name.
     """
     shards = find_shards(root, split)
-    states = [
-        (s.relative_to(root).as_posix(), s.stat().st_size, s.stat().st_mtime_ns) for s in shards
-    ]
+    states = [(s.relative_to(root).as_posix(), s.stat()) for s in shards]
+    states = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
     digest = hashlib.sha256(repr(states).encode()).hexdigest()[:16]
     index = root / INDEX.format(split=split, digest=digest)
-    try:
+    with contextlib.suppress(OSError, ValueError, EOFError):  # made anew
         frames = ShardFrames(root, shards, index)
         if _is_index(frames.table):
             return frames
-    except (OSError, ValueError, EOFError):  # made anew
-        pass
-    table = _list_shards(root, split, shards)
+    table = _list_shards(root, split, shards) if shards else np.empty(0, _dtype(1))
     return ShardFrames(root, shards, _kept(table, index, split))
 
 
 def _list_shards(root: Path, split: str, shards: list[Path]) -> np.ndarray:
     """Return the table of `ShardFrames`."""
-    if not shards:
-        return np.empty(0, _dtype(1))
     with ThreadPoolExecutor(min(THREADS, len(shards))) as pool:
         parts = list(pool.map(partial(_list_members, split=split), shards))
     for number, part in enumerate(parts):
@@ -181,13 +167,12 @@ def _kept(table: np.ndarray, index: Path, split: str) -> np.ndarray | Path:
     itself where the root cannot be written, which is then indexed at each start."""
     part = index.with_name(f".{index.name}.{os.getpid()}.part")
     try:
-        older = list(index.parent.glob(INDEX.format(split=split, digest="*")))
+        older = set(index.parent.glob(INDEX.format(split=split, digest="*"))) - {index}
         with part.open("wb") as stream:
             np.save(stream, table)
         part.replace(index)
         for path in older:
-            if path != index:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         return index
     except OSError:
         part.unlink(missing_ok=True)
@@ -195,10 +180,8 @@ def _kept(table: np.ndarray, index: Path, split: str) -> np.ndarray | Path:
 
 
 def _list_members(shard: Path, split: str) -> np.ndarray:
-    """Return the rows of a shard's frames, `shard` not yet set; hidden and other files are none.
-
-    Links, which lead elsewhere, and pipes and devices are no frames either.
-    """
+    """Return the rows of a shard's frames, `shard` not yet set. Hidden and other files, links,
+    which lead elsewhere, pipes and devices are none."""
     members = []
     try:
         with tarfile.open(shard, "r:") as archive:
@@ -206,7 +189,7 @@ def _list_members(shard: Path, split: str) -> np.ndarray:
                 path = PurePosixPath(member.name)
                 if member.isreg() and path.suffix == ".h5" and not path.name.startswith("."):
                     scene = path.parent.name or shard.stem
-                    name = os.fsencode(f"{split}/{scene}/{path.name}").replace(b"/", b"\0")
+                    name = _encoded(f"{split}/{scene}/{path.name}")
                     members.append((name, 0, member.offset_data, member.size))
             archive.members.clear()  # which it would keep, all of them
             end = archive.offset

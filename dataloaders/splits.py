@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -32,8 +33,7 @@ def list_frames(root: Path, split: str, file_list: Path | None = None) -> Sequen
         DataError: no such root or list, an empty list, a listed file that is not under root or is
             listed twice, a linked folder, or a link that leads out of the root.
     """
-    if not root.is_dir():
-        raise DataError(f"data root {root} is not a folder")
+    _check_folder(root)
     if file_list is not None:
         return _read_list(root, file_list)
     if not has_split(root, split):
@@ -57,17 +57,17 @@ def has_split(root: Path, split: str) -> bool:
 
 
 def present_splits(root: Path) -> list[str]:
-    """Return those of `SPLITS` that a data root has.
-
-    Raises:
-        DataError: no such folder, or none of them in it.
-    """
-    if not root.is_dir():
-        raise DataError(f"data root {root} is not a folder")
+    """Return those of `SPLITS` that a data root has; raise DataError where it has none."""
+    _check_folder(root)
     splits = [split for split in SPLITS if has_split(root, split)]
     if not splits:
         raise DataError(f"data root {root} has neither a folder train/ nor val/")
     return splits
+
+
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(f"data root {root} is not a folder")
 
 
 class Problem(NamedTuple):
@@ -80,10 +80,8 @@ class Problem(NamedTuple):
 
 
 def walk_frames(root: Path, split: str) -> Iterator[tuple[Path, Problem | None]]:
-    """Yield every file below a split that is not hidden, None beside those that are frames.
-
-    Where the split has no folder, its shards' frames, as `dataloaders.shards` finds them.
-    """
+    """Yield every file below a split that is not hidden, None beside those that are frames; where
+    the split has no folder, its shards' frames."""
     folder, bounds = root / split, RootBounds(root)
     if not folder.is_dir():
         yield from ((member, None) for member in shard_frames(root, split))
@@ -91,10 +89,9 @@ def walk_frames(root: Path, split: str) -> Iterator[tuple[Path, Problem | None]]
     failed: list[OSError] = []  # folders that cannot be listed, which os.walk would leave out
     for parent, folders, files in os.walk(folder, onerror=failed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(parent, name) for name in folders):
-            if path.is_symlink():
-                remedy = f", which is not followed; link {folder} as a whole, or list its frames"
-                yield path, Problem("link", "a folder", "is a link to a folder", remedy)
+        for path in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
+            remedy = f", which is not followed; link {folder} as a whole, or list its frames"
+            yield path, Problem("link", "a folder", "is a link to a folder", remedy)
         for path in (Path(parent, name) for name in files if not name.startswith(".")):
             if path.suffix.lower() not in FRAME_SUFFIXES:
                 yield path, Problem("stray", "frames (*.h5)", f"is called {path.name}")
@@ -129,14 +126,8 @@ class RootBounds:
 def split_roots(
     frames: Sequence[Path], roots: Sequence[Path], fraction: float
 ) -> tuple[Sequence[Path], Sequence[Path]]:
-    """Set scenes aside as `split_scenes` does, of each data root by itself.
-
-    Args:
-        frames: of one split. roots: those they lie in. fraction: as for `split_scenes`.
-
-    Returns:
-        The frames that stay and those held out, these once each however often a root is named.
-    """
+    """Set scenes aside as `split_scenes` does, of each of the roots that `frames` lie in by itself;
+    a frame is held out once, however often its root is named."""
     if isinstance(frames, ShardFrames):
         return split_scenes(frames, fraction)
     stay: list[Path] = []
@@ -149,42 +140,33 @@ def split_roots(
 
 
 def split_scenes(frames: Sequence[Path], fraction: float) -> tuple[Sequence[Path], Sequence[Path]]:
-    """Set whole scenes (folders) aside, so that none is in both parts.
+    """Set whole scenes (folders) of a split aside, so that none is in both parts: return the frames
+    that stay and those held out, each in the given order; raise DataError if nothing would stay.
 
     A single scene, such as NYU's labelled set, is cut in two: its last frames are held out, since
     neighbours in their sorted names show nearly the same.
 
     Args:
-        frames: of one split. fraction: of the scenes to hold out, 0..1; at least one where it is
-            not 0. The scenes are spread evenly over their sorted names, the same ones every time.
-            Of a single scene, the fraction of its frames.
-
-    Returns:
-        The frames that stay and those held out, each in the given order.
-
-    Raises:
-        DataError: nothing would stay.
+        fraction: of the scenes to hold out, 0..1; at least one where it is not 0. They are spread
+            evenly over the sorted names, the same every time. Of a single scene, of its frames.
     """
     sharded = isinstance(frames, ShardFrames)
     names = list(frames.names()) if sharded else frames
     scene_of = [name.rpartition("/")[0] for name in names] if sharded else [f.parent for f in names]
     scenes = sorted(set(scene_of))
-    units = scenes if len(scenes) > 1 else names
+    units, unit_of = (scenes, scene_of) if len(scenes) > 1 else (sorted(names), names)
     count = max(1, round(fraction * len(units))) if fraction > 0 else 0
     if count >= len(units):
         raise DataError(
             f"cannot hold out {count} of {len(scenes)} scenes ({len(frames)} frames) and train on "
             "the rest"
         )
-    if count and units is names:
-        last, units_of = set(sorted(names)[-count:]), names
-    else:
-        last, units_of = {scenes[i * len(scenes) // count] for i in range(count)}, scene_of
-    held_out = np.array([unit in last for unit in units_of], bool)
+    evenly = (units[i * len(units) // count] for i in range(count))
+    aside = set(evenly if units is scenes else units[len(units) - count :])
+    held_out = np.array([unit in aside for unit in unit_of], bool)
     if sharded:
         return frames[~held_out], frames[held_out]
-    pairs = list(zip(frames, held_out, strict=True))
-    return [f for f, is_held in pairs if not is_held], [f for f, is_held in pairs if is_held]
+    return list(compress(frames, ~held_out)), list(compress(frames, held_out))
 
 
 def _read_list(root: Path, file_list: Path) -> list[Path]:

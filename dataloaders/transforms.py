@@ -7,6 +7,7 @@ installed, `pillow_exact` repeats PIL's sums bit for bit in a fraction of the ti
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -22,21 +23,13 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One draw of the training augmentation; the defaults change nothing.
+    """One draw of the training augmentation; the defaults change nothing."""
 
-    scale: s in [1, 1.5], the image grows by it and depth is divided by it.
-    degrees: rotation in [-5, 5], anticlockwise.
-    flip: mirror left and right.
-    jitter: (name, factor) of brightness, contrast and saturation in the order of application,
-        factors in [0.6, 1.4].
-    crop: where the crop lies, (0, 0) at the top left, (1, 1) at the bottom right.
-    """
-
-    scale: float = 1.0
-    degrees: float = 0.0
-    flip: bool = False
-    jitter: tuple[tuple[str, float], ...] = ()
-    crop: tuple[float, float] = (0.5, 0.5)
+    scale: float = 1.0  # the image grows by it and depth is divided by it
+    degrees: float = 0.0  # of rotation, anticlockwise
+    flip: bool = False  # left and right
+    jitter: tuple[tuple[str, float], ...] = ()  # name and factor, in the order of application
+    crop: tuple[float, float] = (0.5, 0.5)  # (0, 0) at the top left, (1, 1) at the bottom right
 
     @classmethod
     def draw(cls, rng: np.random.Generator, crop: str = "centre") -> "Augmentation":
@@ -70,7 +63,8 @@ def transform_frame(
     augmentation: Augmentation | None = None,
     depth_resize: str = "released",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crop, resize and (for training) augment one frame.
+    """Crop, resize and (for training) augment one frame: return rgb (3, h, w) uint8 and depth
+    (h, w) float32 metres, 0 = no measurement.
 
     Args:
         rgb: (3, H, W) uint8. depth: (H, W) float32 metres, 0 = no measurement.
@@ -81,23 +75,19 @@ def transform_frame(
         depth_resize: "released" is plain bilinear, which mixes holes (0) into valid depth;
             "hole_aware" interpolates between valid pixels only.
 
-    Returns:
-        rgb (3, h, w) uint8 and depth (h, w) float32 metres, 0 = no measurement.
-
     Raises:
         ValueError: the frame is smaller than the crop.
     """
     from dataloaders.pillow_exact import compiled  # with numba, which a prediction does not need
 
-    if augmentation is None:
-        augmentation = Augmentation()
+    augmentation = augmentation or Augmentation()
     degrees = augmentation.degrees
-    top, left, bottom, right = box or (0, 0, *depth.shape)
+    top, left, bottom, right = box = box or (0, 0, *depth.shape)
     size = (right - left, bottom - top)
     if short_side is not None:
         size = resized_size(size, int(short_side * augmentation.scale))
     corner = _corner(size, crop_size, augmentation.crop)
-    if compiled.is_able(rgb, depth, (top, left, bottom, right), size, degrees, augmentation.jitter):
+    if compiled.is_able(rgb, depth, box, size, degrees, augmentation.jitter):
         rgb, depth = (array[..., top:bottom, left:right] for array in (rgb, depth))
         turn = compiled.rotation(size, degrees)
         view = compiled.View(size, turn, corner, crop_size, augmentation.flip)
@@ -143,45 +133,34 @@ def _by_pillow(
 def encode_rgb(
     rgb: np.ndarray, encoding: str = "released", out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Encode colours as the network reads them: (3, h, w) uint8 -> (3, h, w) float32.
+    """Encode colours as the network reads them: (3, h, w) uint8 -> (3, h, w) float32, `out` where
+    it is given.
 
     "normalized" is (x - mean) / std with ImageNet's constants. "released" is what the release
     does and its weights need: that value converted to uint8 and back,
     trunc(255 (x - mean) / std) mod 256 / 255, which wraps (release issue 28). Both depend on the
-    value of one byte alone, so they are a table of 256 entries per channel. `out` is filled and
-    returned where it is given.
+    value of one byte alone, so they are a table of 256 entries per channel.
     """
-    if out is None:
-        out = np.empty(rgb.shape, np.float32)
-    _look_up(_ENCODING_TABLES[encoding], rgb, out)
+    out = np.empty(rgb.shape, np.float32) if out is None else out
+    for entries, channel, result in zip(_tables()[encoding], rgb, out, strict=True):
+        result[:] = cv2.LUT(channel, entries)
     return out
 
 
 def unit_rgb(rgb: np.ndarray) -> np.ndarray:
     """Return colours to look at: (3, h, w) uint8 -> (3, h, w) float32 in [0, 1]."""
-    out = np.empty(rgb.shape, np.float32)
-    _look_up(_UNIT_TABLE, rgb, out)
-    return out
+    return encode_rgb(rgb, "unit")
 
 
-def _look_up(table: np.ndarray, image: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (C, h, w) with table (C, 256) at the bytes of image (C, h, w)."""
-    for entries, channel, result in zip(table, image, out, strict=True):
-        result[:] = cv2.LUT(channel, entries)
-
-
-def _encoding_table(encoding: str) -> np.ndarray:
-    bytes_ = np.arange(256, dtype=np.float32) / np.float32(255)
-    normalized = (bytes_[None] - IMAGENET_MEAN[:, None]) / IMAGENET_STD[:, None]  # (3, 256)
-    if encoding == "normalized":
-        return normalized
+@cache
+def _tables() -> dict[str, np.ndarray]:
+    """Return encoding -> (3, 256) float32, the value of each byte in each channel."""
+    unit = np.tile(np.arange(256, dtype=np.float32) / np.float32(255), (3, 1))
+    normalized = (unit - IMAGENET_MEAN[:, None]) / IMAGENET_STD[:, None]
     # Deviation: the paper does not mention this; it is an accident of the release's code.
     wrapped = np.trunc(normalized * np.float32(255)).astype(np.int64) % 256
-    return wrapped.astype(np.float32) / np.float32(255)
-
-
-_ENCODING_TABLES = {encoding: _encoding_table(encoding) for encoding in RGB_ENCODINGS}
-_UNIT_TABLE = np.tile(np.arange(256, dtype=np.float32) / np.float32(255), (3, 1))
+    released = wrapped.astype(np.float32) / np.float32(255)
+    return {"unit": unit, "normalized": normalized, "released": released}
 
 
 def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:

@@ -32,17 +32,14 @@ WRITE_ZERO = "write 0 where nothing was measured"
 def to_metres(
     values: np.ndarray, source: object, scale: float | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    """Convert stored depth to metres = values / scale.
+    """Convert stored depth to metres = values / scale, float32, finite, 0 = no measurement; return
+    notes on what was read as no measurement too.
 
     Args:
         values: (H, W) or (N,) integers or floats, 0 = no measurement.
         source: what holds them, for sentences.
         scale: units per metre: 1000 for millimetres, 256 for KITTI. Integers need one; floats are
             metres without.
-
-    Returns:
-        float32 metres of the same shape, finite, 0 = no measurement; and notes on what was read
-        as no measurement.
 
     Raises:
         DataError: integers without a scale, a scale that is none or stands beside metres, or what
@@ -92,20 +89,18 @@ def check_metres(depth: np.ndarray, source: object, divided: str = "") -> np.nda
     """
     low, high = float(depth.min()), float(depth.max())  # either is NaN where any value is
     usual = high == 0 or MIN_FARTHEST <= high <= MAX_UNSUSPECTED
-    if not (low >= 0 and usual and high not in LARGEST_IN_METRES):
-        problem = _problem(depth, low, high, divided)
-        if problem:
-            raise DataError(f"{source}: {problem}")
+    is_plain = low >= 0 and usual and high not in LARGEST_IN_METRES
+    if not is_plain and (problem := _problem(depth, low, high, divided)):
+        raise DataError(f"{source}: {problem}")
     return depth
 
 
 def _problem(depth: np.ndarray, low: float, high: float, divided: str) -> str | None:
     """Return what is wrong with depth that ends at `low` and `high`, and the way out."""
-    endless = int(np.count_nonzero(~np.isfinite(depth) | (depth >= LARGEST_FLOAT)))
+    endless = np.count_nonzero(~np.isfinite(depth) | (depth >= LARGEST_FLOAT))
     if endless:
         kind = f"{high:.3g}" if math.isfinite(low + high) else "NaN or infinite"
-        values = counted(endless, f"{kind} value")
-        return f"depth holds {values}, expected metres; {WRITE_ZERO}"
+        return f"depth holds {counted(endless, f'{kind} value')}, expected metres; {WRITE_ZERO}"
     if low < 0:
         return f"depth holds negative values, down to {low:.6g} m; {WRITE_ZERO}"
     if high > MAX_METRES:
@@ -119,7 +114,7 @@ def _problem(depth: np.ndarray, low: float, high: float, divided: str) -> str | 
             "too often? (multiply kilometres by 1000)"
         )
     known = depth[depth > 0]
-    at_end = int(np.count_nonzero(known == high))
+    at_end = np.count_nonzero(known == high)
     if high in LARGEST_IN_METRES and at_end >= max(2, 0.01 * known.size):
         return (
             f"depth ends at {high:.6g} m in {at_end} pixels, which is 65535 / "
@@ -139,12 +134,8 @@ def _problem(depth: np.ndarray, low: float, high: float, divided: str) -> str | 
 def _are_metres(values: np.ndarray) -> bool:
     """Return whether floats beside a scale would be a scene in metres without it."""
     known = values[values > 0]
-    return bool(
-        known.size
-        and known.min() <= METRES_NEAREST
-        and known.max() <= METRES_FARTHEST
-        and not _are_whole(known)
-    )
+    ends_near = known.size and known.min() <= METRES_NEAREST and known.max() <= METRES_FARTHEST
+    return bool(ends_near) and not _are_whole(known)
 
 
 def _are_whole(values: np.ndarray) -> bool:
@@ -153,14 +144,11 @@ def _are_whole(values: np.ndarray) -> bool:
 
 def _without_largest(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return stored values with 0 for their type's largest one, and a note where that was met."""
-    largest = {*LARGEST_INTEGERS}
-    if values.dtype.kind in "iu":
-        largest.add(int(np.iinfo(values.dtype).max))
+    own = [np.iinfo(values.dtype).max] if values.dtype.kind in "iu" else []
     high = values.max()
-    if high not in largest:
+    if high not in (*LARGEST_INTEGERS, *own):
         return values, []
     marked = values == high
-    count = counted(int(np.count_nonzero(marked)), "value")
-    return np.where(marked, 0, values), [
-        f"{count} of {high:.0f}, the type's largest, read as no measurement"
-    ]
+    count = counted(np.count_nonzero(marked), "value")
+    note = f"{count} of {high:.0f}, the type's largest, read as no measurement"
+    return np.where(marked, 0, values), [note]

@@ -62,10 +62,8 @@ class WorkerWatch:
         self.indices = multiprocessing.RawArray("q", [_NOTHING] * workers)
         self.reading = multiprocessing.RawArray("b", workers)
         self.begun = multiprocessing.RawArray("q", workers)
-        self.reasons = multiprocessing.RawArray("c", _REASON_BYTES * workers)
-        self.stall_limit = stall_limit
-        self.delivered = 0
-        self.waiting = False
+        self.reasons = [multiprocessing.RawArray("c", _REASON_BYTES) for _ in range(workers)]
+        self.stall_limit, self.delivered, self.waiting = stall_limit, 0, False
         self.guard: threading.Thread | None = None
         self.over = threading.Event()  # the loader is gone
         self.loader: Callable[[], WatchedLoader | None] = lambda: None  # kept by a weak reference
@@ -89,12 +87,9 @@ class WorkerWatch:
 
     def _end(self, worker: int, error: Exception, batch: object) -> None:
         """End this process, whose batch cannot be handed over and would be waited for."""
-        self._set_reason(worker, f"could not hand over a batch ({' '.join(str(error).split())})")
+        reason = f"could not hand over a batch ({' '.join(str(error).split())})"
+        self.reasons[worker].value = reason.encode()[:_REASON_BYTES]
         os._exit(1)
-
-    def _set_reason(self, worker: int, reason: str) -> None:
-        reason = reason.encode()[: _REASON_BYTES - 1].ljust(_REASON_BYTES, b"\0")
-        self.reasons[worker * _REASON_BYTES : (worker + 1) * _REASON_BYTES] = reason
 
     def __getstate__(self) -> dict:
         arrays = ("pids", "indices", "reading", "begun", "reasons")
@@ -118,7 +113,7 @@ class WorkerWatch:
             stalled_for, seen = stalled_for + interval if stalls else 0.0, progress
         stuck = [i for i, reads in enumerate(self.reading) if reads] or range(len(self.pids))
         for worker in stuck:
-            self._set_reason(worker, f"has made no progress for {self.stall_limit:g} s")
+            self.reasons[worker].value = b"has made no progress for %g s" % self.stall_limit
         for worker in stuck:  # PyTorch raises this in the main process, wherever that waits
             os.kill(self.pids[worker], signal.SIGKILL)
 
@@ -132,8 +127,7 @@ class WorkerWatch:
         if loader is None or pid not in pids:
             return None
         worker = pids.index(pid)
-        first = worker * _REASON_BYTES
-        reason = self.reasons[first : first + _REASON_BYTES].rstrip(b"\0").decode(errors="replace")
+        reason = self.reasons[worker].value.decode(errors="replace")
         how = reason or _how_it_ended(loader, pid, text)
         remedy = f"; {REMEDY}" if _EXHAUSTED.search(how) else ""
         if self.indices[worker] == _NOTHING:
@@ -202,26 +196,21 @@ class WatchedLoader(DataLoader):
                 time.sleep(1)
                 raise
         except (RuntimeError, OSError, EOFError) as error:
-            failure = worker_death(error)
-            text = str(error).strip()
+            failure, text = worker_death(error), str(error).strip()
             if failure is None and _EXHAUSTED.search(text):
                 last_line = text.splitlines()[-1]
                 failure = DataError(f"a batch cannot be received: {last_line}; {REMEDY}")
             if failure is None:
                 raise
-            self._end_processes()
+            # All processes end now, so that PyTorch raises no further death at some later moment.
+            iterator, self._iterator = self._iterator, None
+            with contextlib.suppress(RuntimeError, AttributeError):  # None: there are none
+                iterator._shutdown_workers()
             raise failure from error
         finally:
             if self.watch is not None:
                 self.watch.waiting = False
                 self.watch.delivered += 1
-
-    def _end_processes(self) -> None:
-        """End all processes now, so that PyTorch raises no further death at some later moment."""
-        iterator, self._iterator = self._iterator, None
-        if iterator is not None:
-            with contextlib.suppress(RuntimeError):
-                iterator._shutdown_workers()
 
 
 def worker_death(error: BaseException) -> DataError | None:
@@ -230,30 +219,27 @@ def worker_death(error: BaseException) -> DataError | None:
     PyTorch raises from a signal handler, so the error can surface anywhere in the main process,
     not only where the next batch is asked for.
     """
-    found = _DEATH.search(str(error))
+    text = str(error).strip()
+    found = _DEATH.search(text)
     if not isinstance(error, RuntimeError) or not found:
         return None
-    pids = [int(pid) for pid in found.group(1).replace(",", " ").split()]
-    return DataError("; ".join(_describe_death(pid, str(error).strip()) for pid in pids))
-
-
-def _describe_death(pid: int, text: str) -> str:
-    sentences = [watch.describe(pid, text) for watch in list(_watches)]
-    return next(filter(None, sentences), None) or f"a loader process (pid {pid}) died: {text}"
+    deaths = []
+    for pid in map(int, found.group(1).replace(",", " ").split()):
+        known = (watch.describe(pid, text) for watch in list(_watches))
+        deaths.append(next(filter(None, known), f"a loader process (pid {pid}) died: {text}"))
+    return DataError("; ".join(deaths))
 
 
 def _how_it_ended(loader: DataLoader, pid: int, text: str) -> str:
     """Return how, by the process's exit code where it can still be had, else PyTorch's words."""
     workers = getattr(getattr(loader, "_iterator", None), "_workers", [])
-    codes = {worker.pid: worker.exitcode for worker in workers}
-    code = codes.get(pid)
+    code = {worker.pid: worker.exitcode for worker in workers}.get(pid)
     if code is None:
         found = re.search(r"killed by signal: ([^.]*)", text)
         return f"was killed ({found.group(1).strip()})" if found else "died"
     if code >= 0:
         return f"ended with exit code {code}"
-    number = -code
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     reasons = {
         "SIGKILL": " (as the system does when memory runs out)",
         "SIGBUS": " (as happens when shared memory, /dev/shm, is full)",

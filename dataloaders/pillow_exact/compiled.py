@@ -28,18 +28,15 @@ UPRIGHT = (1 << 16, 0, 1 << 15, 0, 1 << 16, 1 << 15)  # `View.steps` without a r
 class View:
     """Which pixel of the resized image each pixel of the final crop shows.
 
-    size: (width, height) of the resized image.
-    steps: row i, column j of the rotated image shows column (s0 j + s1 i + s2) >> 16 and row
-        (s3 j + s4 i + s5) >> 16 of the resized one, black where that is outside.
-    corner, crop_size: (top, left) and (height, width) of the crop of the rotated image.
-    flip: the crop is then mirrored left and right.
+    Row i, column j of the rotated image shows column (s0 j + s1 i + s2) >> 16 and row
+    (s3 j + s4 i + s5) >> 16 of the resized one (s: `steps`), black where that is outside.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int]  # (width, height) of the resized image
     steps: tuple[int, ...]
-    corner: tuple[int, int]
-    crop_size: tuple[int, int]
-    flip: bool
+    corner: tuple[int, int]  # (top, left) of the crop of the rotated image
+    crop_size: tuple[int, int]  # its (height, width)
+    flip: bool  # the crop is then mirrored left and right
 
     @property
     def whole(self) -> tuple[int, int, int, int]:
@@ -145,12 +142,6 @@ def change_colors(image: np.ndarray, name: str, factor: float, mean: int = 0) ->
         kernels.spread(image.reshape(-1), np.float32(mean if name == "contrast" else 0), factor)
 
 
-def mean_grey(image: np.ndarray, view: View) -> int:
-    """Return the rounded mean grey value of a whole resized image (3, H, W) after rotation."""
-    total = kernels.grey_total(image, view.steps)
-    return int(total / (image.shape[1] * image.shape[2]) + 0.5)
-
-
 def is_able(
     rgb: np.ndarray,
     depth: np.ndarray,
@@ -187,7 +178,7 @@ def view_rgb(rgb: np.ndarray, view: View, jitter: Jitter) -> np.ndarray:
         image = resize(rgb, view.size, view.whole)
         for name, factor in before:
             change_colors(image, name, factor)
-        mean = mean_grey(image, view)
+        mean = int(kernels.grey_total(image, view.steps) / math.prod(view.size) + 0.5)
         crop = view.take(image, view.whole)
     for name, factor in after:
         change_colors(crop, name, factor, mean)
