@@ -21,15 +21,13 @@ import torch
 from torch import nn
 
 from dataloaders import make_loader
-from engine import distributed
+from engine import distributed, flags
 from engine.checkpoint_writer import CheckpointWriter, StopOrSave
 from engine.cli import run_script
 from engine.config import TrainConfig, resolve_device
 from engine.data import build_training_sets
 from engine.divergence import DivergenceCheck
 from engine.evaluation import evaluate, mean_scores, to_device
-from engine.flags import build_parser as build_parser_of
-from engine.flags import given_flags
 from engine.metrics import METRICS
 from engine.precision import autocast, gradient_scaler, prepare, prepare_device
 from engine.progress import progress
@@ -55,12 +53,12 @@ CHECK_INTERVAL = 10
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every flag of this script."""
-    return build_parser_of(__doc__.split("\n\n")[0], TrainConfig)
+    return flags.build_parser(__doc__.split("\n\n")[0], TrainConfig)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train with the flags of the command line."""
-    given = given_flags(build_parser(), argv)
+    given = flags.given_flags(build_parser(), argv)
     config = TrainConfig.of(given)
     with distributed.joined(resolve_device(config.device), config.dist_timeout) as device:
         folder = RunFolder(run_folder_path(config))
@@ -122,17 +120,9 @@ def train(start: Start, device: torch.device, folder: RunFolder, request: StopRe
         seconds = time.perf_counter() - started
 
         distributed.broadcast_buffers(model)
-        rows = evaluate(
-            model,
-            eval_loader,
-            device,
-            amp=config.amp,
-            on_batch=stop_or_save.in_validation,
-            label="validation",
-        )
-        scores = mean_scores(rows)
-        is_best = run.finish_epoch(scores)
-        writer.save_epoch(run, is_best)
+        options = {"amp": config.amp, "on_batch": stop_or_save.in_validation}
+        rows = evaluate(model, eval_loader, device, **options, label="validation")
+        writer.save_epoch(run, is_best=run.finish_epoch(mean_scores(rows)))
         if distributed.is_main():
             log_epoch(run, writer, board, label, seconds)
     writer.check_written()
@@ -204,15 +194,10 @@ def log_start(
     writer.write_tables(run)
     counts = {part: record["count"] for part, record in run.frames.items()}
     processes = distributed.world_size()
-    folder.log(
-        "resumed" if start.goes_on else "start",
-        epoch=run.epoch,
-        step=run.step,
-        device=str(run.device),
-        processes=processes,
-        frames=counts["train"],
-        **({"notes": notes} if notes else {}),
-    )
+    facts = {"epoch": run.epoch, "step": run.step, "device": str(run.device)}
+    facts |= {"processes": processes, "frames": counts["train"]}
+    event = "resumed" if start.goes_on else "start"
+    folder.log(event, **facts, **({"notes": notes} if notes else {}))
     parameters = sum(p.numel() for p in run.model.parameters())
     print(
         f"{config.model} {config.arch}, {parameters / 1e6:.1f} M parameters, on {run.device}"

@@ -22,11 +22,8 @@ _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def named_tensors(path: Path, state: dict) -> dict[str, Tensor]:
-    """Return the named tensors of a file: itself, or what it holds under one of the usual keys.
-
-    Raises:
-        CheckpointError: it holds something else too, or no tensors.
-    """
+    """Return the named tensors of a file: itself, or what it holds under one of the usual keys;
+    raise CheckpointError where it holds something else too, or no tensors."""
     inner = next((state[key] for key in _CONTAINERS if isinstance(state.get(key), dict)), None)
     if inner:
         return named_tensors(path, inner)
@@ -36,18 +33,10 @@ def named_tensors(path: Path, state: dict) -> dict[str, Tensor]:
 
 
 def own_settings(path: Path, model: dict[str, Tensor]) -> dict:
-    """Return the settings, by flag name, that show in the shapes of this project's weights.
-
-    Raises:
-        CheckpointError: an encoder or heads of a width that no network here has.
-    """
-    channels = model["decoder.heads.weight"].shape[1]
-    if channels not in _HEADS:
-        raise CheckpointError(
-            f"{path}: decoder.heads.weight has {channels} output channels, expected one of "
-            + ", ".join(map(str, _HEADS))
-        )
-    args = {"arch": _arch(path, model), **_HEADS[channels]}
+    """Return the settings, by flag name, that show in the shapes of this project's weights; raise
+    CheckpointError for an encoder or heads of a width that no network here has."""
+    heads = model["decoder.heads.weight"].shape[1]
+    args = {"arch": _arch(path, model)} | _of_width(path, "decoder.heads.weight", heads, _HEADS)
     if model["encoder.conv1_1.weight"].shape[1] == INPUT_CHANNELS["filled"]:
         args["depth_input"] = "filled"
     if "decoder.error_head.weight" in model:
@@ -57,13 +46,17 @@ def own_settings(path: Path, model: dict[str, Tensor]) -> dict:
 
 def _arch(path: Path, model: dict[str, Tensor]) -> str:
     width = next(iter(model["encoder.conv2.weight"].shape), 0)
-    for arch, channels in ENCODER_CHANNELS.items():
-        if width == channels:
-            return arch
-    raise CheckpointError(
-        f"{path}: encoder.conv2.weight has {width} output channels, expected one of "
-        + ", ".join(map(str, ENCODER_CHANNELS.values()))
-    )
+    archs = {channels: arch for arch, channels in ENCODER_CHANNELS.items()}
+    return _of_width(path, "encoder.conv2.weight", width, archs)
+
+
+def _of_width(path: Path, key: str, width: int, known: dict) -> object:
+    if width not in known:
+        expected = ", ".join(map(str, known))
+        raise CheckpointError(
+            f"{path}: {key} has {width} output channels, expected one of {expected}"
+        )
+    return known[width]
 
 
 def check_tensors(path: Path, model: dict) -> None:
@@ -82,11 +75,7 @@ def check_tensors(path: Path, model: dict) -> None:
 
 def released_settings(path: Path, model: dict[str, Tensor]) -> dict:
     """Return the settings of a published file: the architecture by its width, the norm by its
-    folder.
-
-    Raises:
-        CheckpointError: the file lacks an encoder, or has one of another width.
-    """
+    folder; raise CheckpointError where it lacks an encoder, or has one of another width."""
     if "encoder.conv2.weight" not in model:
         raise CheckpointError(f"{path} lacks conv2.weight, which the published network has")
     arch = _arch(path, model)

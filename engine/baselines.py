@@ -2,22 +2,17 @@
 
 import numpy as np
 import torch
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 from torch import Tensor, nn
 
 
 def interpolate_nearest(sparse_depth: np.ndarray) -> np.ndarray:
-    """Return each pixel's nearest measurement, (H, W) float32 metres; all 0 where there is none.
-
-    Args:
-        sparse_depth: (H, W) metres, 0 = no measurement.
-    """
-    points = np.argwhere(sparse_depth > 0)
-    if len(points) == 0:
+    """Return each pixel's nearest measurement: (H, W) metres, 0 = none -> (H, W) float32 metres,
+    all 0 where there is none."""
+    if not (sparse_depth > 0).any():
         return np.zeros_like(sparse_depth, dtype=np.float32)
-    values = sparse_depth[tuple(points.T)]
-    return NearestNDInterpolator(points, values)(*_grid(sparse_depth)).astype(np.float32)
+    return _interpolate(sparse_depth, "nearest").astype(np.float32)
 
 
 def interpolate_linear(sparse_depth: np.ndarray) -> np.ndarray:
@@ -27,13 +22,16 @@ def interpolate_linear(sparse_depth: np.ndarray) -> np.ndarray:
     three measurements or measurements on one line.
     """
     nearest = interpolate_nearest(sparse_depth)
-    points = np.argwhere(sparse_depth > 0)
-    values = sparse_depth[tuple(points.T)]
     try:
-        linear = LinearNDInterpolator(points, values)(*_grid(sparse_depth))
+        linear = _interpolate(sparse_depth, "linear")
     except (QhullError, ValueError):
         return nearest
     return np.where(np.isnan(linear), nearest, linear).astype(np.float32)
+
+
+def _interpolate(sparse_depth: np.ndarray, method: str) -> np.ndarray:
+    points = np.nonzero(sparse_depth > 0)
+    return griddata(points, sparse_depth[points], tuple(np.indices(sparse_depth.shape)), method)
 
 
 BASELINES = {"nearest": interpolate_nearest, "linear": interpolate_linear}
@@ -51,7 +49,3 @@ class Interpolation(nn.Module):
         sparse_depth = rgbd[:, 3].cpu().numpy()
         maps = np.stack([BASELINES[self.method](image) for image in sparse_depth])
         return torch.from_numpy(maps)[:, None].to(rgbd.device)
-
-
-def _grid(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.mgrid[: image.shape[0], : image.shape[1]])

@@ -54,43 +54,28 @@ _TRAINING_PARTS = {"step": int, "position": int, "best_rmse": float} | dict.from
 class Checkpoint:
     """A file's content in this project's terms.
 
-    model: parameter name -> tensor, for `load_state_dict(..., strict=True)`.
-    args: the run's settings by flag name; for a file without them what its weights tell.
     kind: "this project's", "published", "shared" (see `save_shared`), or "weights-only" for a state
         dict of this network.
-    dropped: keys of a published file that nothing reads.
-    training: optimiser, schedule and random states; empty where the file holds weights alone.
     """
 
     path: Path
-    model: dict[str, Tensor]
-    args: dict
+    model: dict[str, Tensor]  # parameter name -> tensor, for a strict `load_state_dict`
+    args: dict  # settings by flag name; for a file without them what its weights tell
     kind: str
     epoch: int = 0
-    dropped: list[str] = field(default_factory=list)
-    training: dict = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)  # keys of a published file, never read
+    training: dict = field(default_factory=dict)  # optimiser, schedule ...; {}: weights alone
 
 
 def save_checkpoint(path: Path, state: dict, *, keep_as: Path | None = None) -> None:
-    """Write `state` (tensors and builtins) as a checkpoint of this project.
-
-    Args:
-        keep_as: name under which the file that was there stays; see `engine.files`.
-
-    Raises:
-        OSError: it could not be written; the file that was there still is.
-    """
+    """Write `state` (tensors and builtins) as a checkpoint of this project; see `save_file`."""
     save_file(path, {"format": FORMAT, **state}, keep_as=keep_as)
 
 
 def save_released(path: Path, model: nn.Module) -> int:
     """Write the weights under the release's names as a bare state dict without its dead layers, in
-    the format that PyTorch 0.4 reads; return the number of tensors.
-
-    Raises:
-        OptionError: the network has no released form, or there is a file already.
-        OSError: it could not be written.
-    """
+    the format that PyTorch 0.4 reads; return the number of tensors. Raise OptionError where the
+    network has no released form, or there is a file already; OSError: see `save_file`."""
     if path.exists():
         raise OptionError(f"{path} exists, and a checkpoint is never replaced; choose another name")
     try:
@@ -107,8 +92,11 @@ def save_file(
     """Write `content` by `torch.save`; `path` never holds half a file.
 
     Args:
-        keep_as: name under which the file that was there stays.
+        keep_as: name under which the file that was there stays; see `engine.files`.
         legacy: write PyTorch's format before 1.6, a sequence of pickles in place of an archive.
+
+    Raises:
+        OSError: it could not be written; the file that was there still is.
     """
 
     def write(stream: BinaryIO) -> None:
@@ -127,11 +115,8 @@ def save_file(
 def find_checkpoint(
     path: Path, names: tuple[str, ...] = ("best_model.pth", "last.pth", WEIGHTS)
 ) -> Path:
-    """Return `path`, or the first of `names` in it where it is a folder, a run's or a network's.
-
-    Raises:
-        CheckpointError: neither exists.
-    """
+    """Return `path`, or the first of `names` in it where it is a folder, a run's or a network's;
+    raise CheckpointError where neither exists."""
     if path.is_dir():
         for name in names:
             if (path / name).is_file():
@@ -143,11 +128,8 @@ def find_checkpoint(
 
 
 def shipped_network(folder: Path = SHIPPED) -> Path:
-    """Return `DEFAULT_NETWORK` in a folder of networks, for where no checkpoint is named.
-
-    Raises:
-        CheckpointError: it is not there.
-    """
+    """Return `DEFAULT_NETWORK` in a folder of networks, for where no checkpoint is named; raise
+    CheckpointError where it is not there."""
     network = folder / DEFAULT_NETWORK
     if not (network / WEIGHTS).is_file():
         raise CheckpointError(
@@ -158,8 +140,7 @@ def shipped_network(folder: Path = SHIPPED) -> Path:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of this project or of the authors, or weights alone; nothing in the file
-    is executed.
+    """Read a checkpoint of this project or of the authors, or weights alone; execute nothing.
 
     Weights alone are a state dict of `build_model`'s network, as `torch.save(model.state_dict())`
     writes it: bare or under "state_dict", "model" or the like, with or without the prefixes of
@@ -214,19 +195,14 @@ def _read_config(path: Path) -> dict:
 
 def save_shared(folder: Path, model: nn.Module, settings: NetworkConfig) -> None:
     """Write a network for others to load: its weights as `model.safetensors`, those of convolutions
-    in half precision, and its settings as `config.json`.
-
-    Raises:
-        OSError: one cannot be written; no half file has its name.
-    """
+    in half precision, and its settings as `config.json`; OSError leaves no half file."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: (value.half() if value.dim() > 1 else value).contiguous().cpu()
         for key, value in model.state_dict().items()
     }
-    fields = NetworkConfig.fields().items()
-    of_network = [name for name, field in fields if field.metadata["resume"] is Resume.FIXED]
-    kept = {name: getattr(settings, name) for name in of_network}
+    rules = NetworkConfig.rules().items()
+    kept = {name: getattr(settings, name) for name, rule in rules if rule is Resume.FIXED}
     replace_file(folder / WEIGHTS, lambda stream: stream.write(save(tensors)))
     replace_text(folder / CONFIG, json.dumps(kept, indent=2) + "\n")
 
@@ -240,17 +216,13 @@ def _own_checkpoint(path: Path, state: dict) -> Checkpoint:
     if not state["model"]:
         raise CheckpointError(f"{path} holds no weights")
     check_tensors(path, state["model"])
-    training = state if has_training else {}
     kept = (state["model"], state["args"], "this project's", state["epoch"])
-    return Checkpoint(path, *kept, training=training)
+    return Checkpoint(path, *kept, training=state if has_training else {})
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Fill `model` with the checkpoint's weights, every key of both.
-
-    Raises:
-        CheckpointError: a key or shape differs; the sentence names the first.
-    """
+    """Fill `model` with the checkpoint's weights, every key of both; raise CheckpointError with the
+    first key or shape that differs."""
     own, theirs = model.state_dict(), checkpoint.model
     if "decoder.error_head.weight" in theirs:  # not in weights from before it could be calibrated
         theirs.setdefault("log_error_offset", torch.zeros(()))
@@ -278,11 +250,8 @@ class _Undrawn(TorchFunctionMode):
 def load_network(
     checkpoint: Checkpoint, settings: NetworkConfig, device: torch.device
 ) -> DepthCompletionNet:
-    """Return the network that `settings` describe, with the checkpoint's weights, on `device`.
-
-    Raises:
-        CheckpointError: the weights are another network's, or the settings no network's.
-    """
+    """Return the network that `settings` describe, with the checkpoint's weights, on `device`;
+    raise CheckpointError where they are another network's, or the settings no network's."""
     try:
         with _Undrawn():
             model = build_model(**settings.model_options())

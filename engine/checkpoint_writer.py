@@ -55,14 +55,13 @@ class CheckpointWriter:
         the tables are written from them, so a run that is killed between the two loses and doubles
         none."""
         if is_best and distributed.is_main():
-            weights = {
-                "args": self.settings,
-                "epoch": run.epoch,
-                "scores": run.rows["eval"][-1],
-                "model": run.model.state_dict(),
-            }
+            weights = {"args": self.settings, "epoch": run.epoch, "scores": run.rows["eval"][-1]}
+            weights["model"] = run.model.state_dict()
             if self.attempt(lambda: save_checkpoint(self.folder.path / BEST, weights)):
-                _take_back_best(run)
+                # The next epoch that is better than the file's weights is then written.
+                earlier = [row["RMSE"] for row in run.rows["eval"][:-1] if row["is_best"]]
+                run.rows["eval"][-1]["is_best"] = run.rows["train"][-1]["is_best"] = 0
+                run.best_rmse = min(earlier, default=float("inf"))
         self.save(run)
         if distributed.is_main():
             self.write_tables(run)
@@ -90,14 +89,6 @@ class CheckpointWriter:
             self.folder.log("not written", reason=reason)
             return reason
         return None
-
-
-def _take_back_best(run: Training) -> None:
-    """Set the best score back to that of the file, since the last epoch's weights could not be
-    written; the next epoch that is better than the file is then written."""
-    earlier = [row["RMSE"] for row in run.rows["eval"][:-1] if row["is_best"]]
-    run.rows["eval"][-1]["is_best"] = run.rows["train"][-1]["is_best"] = 0
-    run.best_rmse = min(earlier, default=float("inf"))
 
 
 @dataclass

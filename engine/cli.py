@@ -60,8 +60,13 @@ def exit_code(
     """
     command_line = sys.argv[1:] if argv is None else argv
     try:
-        if not processes:
-            _refuse_several_processes()
+        world_size = os.environ.get("WORLD_SIZE", "")
+        several = os.environ.get("LOCAL_RANK") and world_size.isdecimal() and int(world_size) > 1
+        if several and not processes:
+            raise UserError(
+                "this command runs in one process and torchrun started several; start it with "
+                "python"
+            )
         return main(argv) or 0
     except Stopped as stopped:
         return _say(f"\n{stopped}", EXIT_STOPPED)
@@ -106,14 +111,6 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _refuse_several_processes() -> None:
-    world_size = os.environ.get("WORLD_SIZE", "")
-    if os.environ.get("LOCAL_RANK") and world_size.isdecimal() and int(world_size) > 1:
-        raise UserError(
-            "this command runs in one process and torchrun started several; start it with python"
-        )
 
 
 def _say(sentence: str, code: int = EXIT_ERROR) -> int:

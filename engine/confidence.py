@@ -16,21 +16,18 @@ LIKELIHOOD_WEIGHT = 0.2
 def relative_loss(
     pred: Tensor, error: Tensor, target: Tensor, count: Tensor | None = None
 ) -> Tensor:
-    """Return the training loss of a network that expects an error, in no unit.
+    """Return the training loss of a network that expects an error, a scalar in no unit.
 
     Per image, the mean absolute error over the error that the network expects there, so that images
     with 20,000 measurements and with 5, of rooms and of streets, count alike; plus, for the
     expectation, the negative log-likelihood |pred - target| / b + log b. Neither term's gradient
-    passes through what it takes from the other.
+    passes through what it takes from the other. An image without ground truth adds 0.
 
     Args:
         pred: (B, 1, H, W) metres. error: b, (B, 1, H, W) metres.
         target: (B, 1, H, W) metres, 0 = no ground truth.
         count: images to divide by instead of those with ground truth here, for a process that
             holds a part of the batch.
-
-    Returns:
-        A scalar, the mean over images; one without ground truth adds 0.
     """
     valid = target > MIN_DEPTH
     pixels = measured_pixels(target).clamp(min=1)
@@ -53,9 +50,6 @@ def scored_images(target: Tensor) -> Tensor:
 
 def calibration_factor(ratios: Tensor, probability: float = 0.9) -> float:
     """Return what the expected error must be multiplied by to hold the depth with `probability` p
-    in the interval pred +- b log(1 / (1 - p)).
-
-    Args:
-        ratios: |pred - target| / error of measured pixels, of all images together.
-    """
+    in the interval pred +- b log(1 / (1 - p)); `ratios` are |pred - target| / error of measured
+    pixels, of all images together."""
     return ratios.double().quantile(probability).item() / math.log(1 / (1 - probability))

@@ -12,16 +12,9 @@ from typing import ClassVar, Self
 import torch
 
 from cspn import ANCHORS, NORM_TYPES
-from dataloaders import (
-    BAD_FRAMES,
-    CROPS,
-    DATA_SETS,
-    DEPTH_RESIZES,
-    RGB_ENCODINGS,
-    SAMPLERS,
-)
+from dataloaders import BAD_FRAMES, CROPS, DATA_SETS, DEPTH_RESIZES, RGB_ENCODINGS, SAMPLERS
+from engine.errors import OptionError
 from engine.flags import (
-    OptionError,
     Settings,
     count,
     fixed,
@@ -326,15 +319,10 @@ def evaluation_settings(saved: dict) -> dict:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" is the first GPU where there is one.
-
-    Raises:
-        OptionError: not a device that this project runs on, or one this machine does not have.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
+    """Return the device of that name; "auto" is the first GPU where there is one. Raise OptionError
+    for one that this project does not run on, or that this machine does not have."""
+    if name in ("auto", "cpu"):
+        return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cuda(:(0|[1-9]\d?))?", name):
         raise OptionError(f"--device must be auto, cpu, cuda or cuda:N, got {name}")
     device, found = torch.device(name), torch.cuda.device_count()

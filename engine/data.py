@@ -8,50 +8,25 @@ from engine.config import DataConfig, TrainConfig
 from engine.errors import OptionError
 
 DATA_ROOTS = {"nyudepth": "data/nyudepth_hdf5", "kitti": "data/kitti_hdf5"}
+# Settings that go to the data set as they are.
+_OF_DATA = ("n_sample", "sampler", "noise", "outliers", "rgb_encoding", "depth_resize")
 
 
-def build_dataset(
-    config: DataConfig,
-    split: str,
-    *,
-    seed: int,
-    augment: bool | None = None,
-    crop: str = "centre",
-    bad_frames: str = "stop",
-) -> DepthDataset:
-    """Return the frames of `split` ("train" or "val") as the settings describe them.
-
-    Args:
-        augment: None for the split's own choice.
-        crop: of training, see `OptimisationConfig`.
-        bad_frames: for training alone: scores are over every frame or there are none.
-    """
+def build_dataset(config: DataConfig, split: str, *, seed: int, **options: object) -> DepthDataset:
+    """Return the frames of `split` ("train" or "val") as the settings describe them; `options` are
+    `augment`, and for training `crop` and `bad_frames`, of `DepthDataset`."""
     data_root = config.data_root or DATA_ROOTS[config.data_set]
     roots = [data_root] if Path(data_root).exists() else data_root.split(",")
+    options |= {name: getattr(config, name) for name in _OF_DATA}
+    options["file_list"] = config.train_list if split == "train" else config.eval_list
     return DATA_SETS[config.data_set](
-        roots if split == "train" else roots[0],
-        split,
-        file_list=config.train_list if split == "train" else config.eval_list,
-        n_sample=config.n_sample,
-        sampler=config.sampler,
-        noise=config.noise,
-        outliers=config.outliers,
-        rgb_encoding=config.rgb_encoding,
-        depth_resize=config.depth_resize,
-        augment=augment,
-        crop=crop,
-        bad_frames=bad_frames,
-        seed=seed,
+        roots if split == "train" else roots[0], split, seed=seed, **options
     )
 
 
 def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset]:
     """Return the frames to train on and those that choose the best epoch: the val split, as in the
-    release, or with `--holdout` that fraction of the training scenes.
-
-    Raises:
-        OptionError: see `build_held_out_set`.
-    """
+    release, or with `--holdout` that fraction of the training scenes (see `build_held_out_set`)."""
     train_set = build_dataset(
         config, "train", seed=config.seed, crop=config.crop, bad_frames=config.bad_frames
     )
@@ -63,11 +38,8 @@ def build_training_sets(config: TrainConfig) -> tuple[DepthDataset, DepthDataset
 
 
 def build_held_out_set(config: DataConfig, holdout: float, *, seed: int) -> DepthDataset:
-    """Return the training scenes that `--holdout` set aside, transformed as in evaluation.
-
-    Raises:
-        OptionError: nothing was set aside, or a list of validation frames that nothing would read.
-    """
+    """Return the training scenes that `--holdout` set aside, transformed as in evaluation; raise
+    OptionError for none, or for a list of validation frames that nothing would read."""
     if not holdout:
         raise OptionError("no scenes were held out: the network was trained without --holdout")
     if config.eval_list:

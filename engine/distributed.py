@@ -27,23 +27,13 @@ from engine.sync_batchnorm import convert_sync_batchnorm
 
 # What torchrun sets for every process.
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")
-# How long a process waits for the others before it fails.
-TIMEOUT_MINUTES = 30.0
-
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def joined(device: torch.device, minutes: float = TIMEOUT_MINUTES) -> Iterator[torch.device]:
-    """Join the processes of this run and leave them at the end; yield this one's own device.
-
-    Args:
-        minutes: see `start`.
-
-    Raises:
-        OptionError: see `start`.
-        RunError: the others cannot be reached any more; it names those that are lost.
-    """
+def joined(device: torch.device, minutes: float = 30.0) -> Iterator[torch.device]:
+    """Join the processes of this run (`start`) and leave them at the end; yield this one's own
+    device. Raise RunError with those that are lost where the others cannot be reached any more."""
     device = start(device, minutes)
     heartbeat = Heartbeat(rank(), world_size()) if world_size() > 1 else None
     try:
@@ -58,19 +48,16 @@ def joined(device: torch.device, minutes: float = TIMEOUT_MINUTES) -> Iterator[t
     finally:
         if heartbeat is not None:
             heartbeat.over.set()
-    stop()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
-def start(device: torch.device, minutes: float = TIMEOUT_MINUTES) -> torch.device:
+def start(device: torch.device, minutes: float = 30.0) -> torch.device:
     """Join the processes that torchrun started, if it did, and return this one's own device.
 
-    GPUs communicate through NCCL, CPUs through Gloo.
-
-    Args:
-        minutes: how long a process waits for the others before it fails.
-
-    Raises:
-        OptionError: the environment is not one that torchrun makes, or has too few GPUs.
+    GPUs communicate through NCCL, CPUs through Gloo. A process waits `minutes` for the others
+    before it fails. Raise OptionError for an environment that torchrun does not make, or too few
+    GPUs.
     """
     if not os.environ.get("LOCAL_RANK"):
         return device
@@ -84,10 +71,9 @@ def start(device: torch.device, minutes: float = TIMEOUT_MINUTES) -> torch.devic
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        interface = _interface_to(os.environ["MASTER_ADDR"])
-        if interface:
+        if interface := _interface_to(os.environ["MASTER_ADDR"]):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
     return device
 
@@ -98,7 +84,7 @@ def _interface_to(host: str) -> str | None:
 
     Gloo alone takes the one that the machine's name resolves to, on many machines 127.0.0.1.
     """
-    try:
+    with contextlib.suppress(ImportError, OSError):
         import fcntl
 
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -109,8 +95,6 @@ def _interface_to(host: str) -> str | None:
                     request = struct.pack("256s", name.encode())
                     if fcntl.ioctl(probe, 0x8915, request)[20:24] == address:  # SIOCGIFADDR
                         return name
-    except (ImportError, OSError):
-        pass
     return None
 
 
@@ -128,12 +112,6 @@ def _local_rank() -> int:
         found = ", ".join(f"{name}={os.environ[name]}" for name in _VARIABLES)
         raise OptionError(f"the environment is not one that torchrun makes ({found}); {advice}")
     return local_rank
-
-
-def stop() -> None:
-    """Leave the process group, where there is one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -177,12 +155,10 @@ def all_gather(value: T) -> list[T]:
 
 
 def check_equal(values: dict[str, object], remedy: str) -> None:
-    """Raise OptionError unless all processes, on whatever machine, have the same plain values.
+    """Raise OptionError unless all processes, on whatever machine, have the same plain values, by
+    what they are called; `remedy` is how they become equal.
 
     Every process must call it, and all raise the same sentence: the first value that differs.
-
-    Args:
-        values: by what they are called. remedy: how they become equal.
     """
     (host, first), *others = all_gather((socket.gethostname(), values))
     for rank, (other_host, other) in enumerate(others, start=1):
@@ -195,12 +171,8 @@ def check_equal(values: dict[str, object], remedy: str) -> None:
 
 
 def wrap_ddp(model: nn.Module, device: torch.device, *, sync_batchnorm: bool) -> nn.Module:
-    """Return `model` as a process calls it in training: gradients are averaged over processes.
-
-    Args:
-        sync_batchnorm: take batch statistics over all processes, in place; without it each
-            process normalises by its own part of the batch.
-    """
+    """Return `model` as a process calls it in training: gradients are averaged over processes, and
+    with `sync_batchnorm`, in place, batch statistics are those of the whole batch."""
     if world_size() == 1:
         return model
     if sync_batchnorm:

@@ -34,26 +34,21 @@ class DivergenceCheck:
         self.pending.append((step, list(names), torch.stack([loss.detach(), norm])))
 
     def check(self) -> None:
-        """Check the batches noted since the last call.
-
-        Raises:
-            RunError: one of them has a loss or gradient that is not finite; the files of the
-                first such batch are in the sentence and in `divergence.json`.
-        """
+        """Raise RunError if one of the batches noted since the last call has a loss or gradient
+        that is not finite; the files of the first are in the sentence and in `divergence.json`."""
         pending, self.pending = self.pending, []
         values = torch.stack([v for _, _, v in pending]).tolist() if pending else []
         for (step, names, _), (loss, norm) in zip(pending, values, strict=True):
             if math.isfinite(loss) and math.isfinite(norm):
                 continue
-            what = "loss" if not math.isfinite(loss) else "gradient"
-            value = loss if what == "loss" else norm
+            what = f"gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
             record = {"when": self.label, "step": step, "loss": str(loss), "gradient": str(norm)}
             record["files"] = names
             self.folder.log("divergence", **record)
             path = self.folder.path / "divergence.json"
             replace_text(path, json.dumps(record, indent=2) + "\n")
             raise RunError(
-                f"the {what} is {value} at step {step} of {self.label}, on {', '.join(names)}; "
+                f"the {what} at step {step} of {self.label}, on {', '.join(names)}; "
                 f"nothing was saved over the last good checkpoint (see {path}; "
                 "try a smaller --lr or --clip_grad)"
             )

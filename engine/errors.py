@@ -54,14 +54,12 @@ _LARGEST_DETAIL = 200  # characters of a library's own words
 
 
 def library_sentence(error: BaseException, lower: str = "") -> str | None:
-    """Return the sentence for an error of PyTorch, NumPy or the C library that a user can mend.
+    """Return the sentence for an error of PyTorch, NumPy or the C library that a user can mend,
+    with the library's own words in brackets; None for any other error.
 
     Args:
         error: raised anywhere, in a loader process too.
         lower: what takes less memory in this command, such as "try a smaller --batch_size_eval".
-
-    Returns:
-        One sentence with the library's own words in brackets; None for any other error.
     """
     is_library = isinstance(error, (RuntimeError, MemoryError, ImportError))
     if not is_library and getattr(error, "errno", None) != errno.ENOMEM:
@@ -69,10 +67,11 @@ def library_sentence(error: BaseException, lower: str = "") -> str | None:
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     for pattern, sentence in _LIBRARY_ERRORS:
         if re.search(pattern, f"{kind}: {error}", re.DOTALL):
-            words = _own_words(error)
-            return sentence.format(
-                detail=f" ({words})" if words else "", lower=lower or "close other programs"
-            )
+            # The first line of the message, without the place it was raised at.
+            text = re.sub(r"^\[[^\]]*\]\s*(?:err == 0\.\s*)?", "", message_of(error)).strip()
+            words = text.partition("\n")[0].strip().rstrip(".")[:_LARGEST_DETAIL]
+            detail = f" ({words})" if words else ""
+            return sentence.format(detail=detail, lower=lower or "close other programs")
     return None
 
 
@@ -100,10 +99,3 @@ def message_of(error: BaseException) -> str:
     if "Original Traceback" in text and marker in text:
         text = text.rsplit(marker, 1)[1].strip()
     return text
-
-
-def _own_words(error: BaseException) -> str:
-    """Return the first line of an error's message, without the place it was raised at."""
-    text = re.sub(r"^\[(?:enforce fail )?[^\]]*\]\s*(?:err == 0\.\s*)?", "", message_of(error))
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line.rstrip(".")[:_LARGEST_DETAIL]

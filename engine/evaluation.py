@@ -1,8 +1,8 @@
 """Score a network on a data set: the one loop that train.py and eval.py both use."""
 
-import itertools
 import math
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dataloaders import DepthDataset
+from dataloaders.errors import counted
 from engine import distributed
 from engine.errors import RunError
 from engine.files import write_csv
@@ -34,11 +35,9 @@ def evaluate(
 ) -> list[dict[str, float | str]]:
     """Run `model` over `loader` in evaluation mode, under `--amp` where asked for.
 
-    Of several processes each scores a part of the images and returns the rows of all.
-
-    Returns:
-        One row per image, in the data set's order: its `name` and every metric of
-        `engine.metrics.METRICS`, NaN where it has no ground truth.
+    Return one row per image, in the data set's order: its `name` and every metric of
+    `engine.metrics.METRICS`, NaN where it has no ground truth. Of several processes each scores a
+    part of the images and returns the rows of all.
 
     Raises:
         RunError: the prediction for an image with ground truth is not finite; the sentence names
@@ -46,7 +45,7 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    rows: list[tuple[int, dict]] = []
+    images: list[tuple[int, str]] = []
     tables: list[Tensor] = []
     for batch in progress(loader, label=label, unit="batch", leave=False):
         batch = to_device(batch, device)
@@ -57,26 +56,21 @@ def evaluate(
         columns = [measured_pixels(batch["depth"]), pred.isfinite().flatten(1).all(dim=1)]
         columns += [scores[metric] for metric in METRICS]
         tables.append(torch.stack([column.double() for column in columns], dim=1))
-        indices = batch["index"].tolist()
-        rows += [(i, {"name": n}) for i, n in zip(indices, batch["name"], strict=True)]
+        images += zip(batch["index"].tolist(), batch["name"], strict=True)
         if on_batch is not None:
             on_batch(batch, pred)
     model.train(was_training)
-    broken = []
     values = torch.cat(tables).tolist() if tables else []
-    for (index, row), (pixels, is_finite, *scores) in zip(rows, values, strict=True):
-        row |= dict(zip(METRICS, scores, strict=True))
+    scored = [(*image, *value) for image, value in zip(images, values, strict=True)]
+    rows, broken = [], []
+    for _, name, pixels, is_finite, *scores in sorted(chain(*distributed.all_gather(scored))):
+        rows.append({"name": name} | dict(zip(METRICS, scores, strict=True)))
         if pixels and not (is_finite and all(map(math.isfinite, scores))):
-            broken.append((index, row["name"]))
-    broken = sorted(itertools.chain(*distributed.all_gather(broken)))
+            broken.append(name)
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         advice = "; try --amp bf16 or off" if amp == "fp16" else ""
-        raise RunError(
-            f"{label}: the depth predicted for {broken[0][1]}{more} is not finite{advice}"
-        )
-    rows = sorted(itertools.chain(*distributed.all_gather(rows)), key=lambda pair: pair[0])
-    rows = [row for _, row in rows]
+        raise RunError(f"{label}: the depth predicted for {broken[0]}{more} is not finite{advice}")
     if rows and not with_ground_truth(rows):
         raise RunError(f"{label}: no image of {len(rows)} has ground truth, depth above 0 m")
     return rows
@@ -100,25 +94,16 @@ def with_ground_truth(rows: list[dict]) -> list[dict]:
 
 def summarize(scores: pd.DataFrame) -> pd.DataFrame:
     """Return, per method, the mean of each metric over the images that have ground truth, then
-    over the seeds, and as `<metric>_std` the deviation over the seeds (NaN for one seed).
-
-    Args:
-        scores: rows of `evaluate` with columns `method` and `seed`.
-    """
+    over the seeds, and as `<metric>_std` the deviation over the seeds (NaN for one seed), of rows
+    of `evaluate` with columns `method` and `seed`."""
     per_seed = scores.groupby(["method", "seed"], sort=False)[list(METRICS)].mean()
     repeats = per_seed.groupby("method", sort=False)
     return repeats.mean().join(repeats.std().add_suffix("_std"))
 
 
 def write_scores(folder: Path, scores: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Write eval.csv, every image and the mean for `method`, and summary.csv, a row per method.
-
-    Args:
-        scores: see `summarize`.
-
-    Returns:
-        The summary.
-    """
+    """Write eval.csv, every image and the mean for `method`, and summary.csv, a row per method;
+    return the summary. `scores`: see `summarize`."""
     summary = summarize(scores)
     own = scores[scores["method"] == method].astype({"seed": object})
     mean = summary.loc[[method]].assign(seed="all", name="mean")
@@ -128,18 +113,15 @@ def write_scores(folder: Path, scores: pd.DataFrame, method: str) -> pd.DataFram
 
 
 def count_frames(scores: pd.DataFrame, dataset: DepthDataset) -> str:
-    """Return in words how many frames of `dataset` were scored: all but those without ground truth.
-
-    Args:
-        scores: rows of `evaluate` for one method, of one or more seeds.
-    """
+    """Return in words how many frames of `dataset` were scored, all but those without ground truth,
+    in rows of `evaluate` for one method, of one or more seeds."""
     total = len(dataset)
-    scored = int(scores["RMSE"].notna().sum()) * total // len(scores)
-    if scored == total:
-        return f"{total} frame{'s' * (total > 1)} of {dataset.root}"
-    have = "has" if total - scored == 1 else "have"
-    frames = f"{scored} of {total} frames of {dataset.root}"
-    return f"{frames} ({total - scored} {have} no ground truth)"
+    without = total - int(scores["RMSE"].notna().sum()) * total // len(scores)
+    if not without:
+        return f"{counted(total, 'frame')} of {dataset.root}"
+    have = "has" if without == 1 else "have"
+    frames = f"{total - without} of {total} frames of {dataset.root}"
+    return f"{frames} ({without} {have} no ground truth)"
 
 
 def best_and_worst(rows: list[dict], count: int) -> tuple[list[dict], list[dict]]:

@@ -50,60 +50,15 @@ positive = partial(_real, holds=lambda v: 0 < v < float("inf"), expected="a posi
 fraction = partial(_real, holds=lambda v: 0 <= v <= 1, expected="a number in 0..1")
 
 
-def flag(
-    default: object,
-    help: str,
-    *,
-    resume: Resume,
-    unit: str = "",
-    published: str = "",
-    unset: str = "",
-    short: tuple[str, ...] = (),
-    **options: object,
-) -> dataclasses.Field:
-    """Declare the flag of a dataclass's field; `add_flag` describes the arguments.
+def flag(default: object, help: str, *, resume: Resume, **options: object) -> dataclasses.Field:
+    """Declare the flag of a dataclass's field.
 
     Args:
         resume: see `Resume`.
-        short: further spellings. options: of `argparse`, as `type` or `choices`.
+        options: `unit` of the value; `published`, the value of the published recipe; `unset`, what
+            a default of None means, in words; `short`, further spellings; and those of `argparse`.
     """
-    words = {"help": help, "unit": unit, "published": published, "unset": unset}
-    rules = {"resume": resume, "short": short}
-    return dataclasses.field(default=default, metadata=words | rules | options)
-
-
-def add_flag(
-    group: argparse._ActionsContainer,
-    *names: str,
-    help: str,
-    default: object = None,
-    unit: str = "",
-    published: str = "",
-    unset: str = "",
-    **options: object,
-) -> argparse.Action:
-    """Add a flag whose help ends with its unit, its default and its published value.
-
-    Args:
-        names: spellings. help: the meaning. unit: of its value, "" where it has none.
-        published: value of the published recipe, "" where it states none.
-        unset: what a default of None means, in words.
-
-    Returns:
-        The action; `tools.flag_tables` reads its `meaning`, `published` and `unset`.
-    """
-    if options.get("action") == "store_true":
-        default = False
-    shown = unset or default
-    if isinstance(default, bool):
-        shown = "yes" if default else "no"
-    ends = [f"default {shown}"] * (shown is not None)
-    ends += [f"published {published}"] * bool(published)
-    meaning = f"{help} [{unit}]" if unit else help
-    text = f"{meaning} ({'; '.join(ends)})" if ends else meaning
-    action = group.add_argument(*names, default=default, help=text.replace("%", "%%"), **options)
-    action.meaning, action.published, action.unset = meaning, published, unset
-    return action
+    return dataclasses.field(default=default, metadata={"help": help, "resume": resume, **options})
 
 
 fixed = partial(flag, resume=Resume.FIXED)
@@ -127,6 +82,11 @@ class Settings:
         return {field.name: field for base in cls.groups() for field in base._own_fields()}
 
     @classmethod
+    def rules(cls) -> dict[str, Resume]:
+        """Return name -> what a resumed run does with a flag."""
+        return {name: field.metadata["resume"] for name, field in cls.fields().items()}
+
+    @classmethod
     def groups(cls) -> list[type["Settings"]]:
         """Return the dataclasses with flags of their own, in the order of inheritance."""
         own = [base for base in cls.__mro__ if "TITLE" in vars(base)]
@@ -139,10 +99,7 @@ class Settings:
     @classmethod
     def of(cls, *values: dict) -> Self:
         """Take each field from the last of `values` that has it, else its default; ignore the rest.
-
-        Raises:
-            OptionError: a value that the flag would not take.
-        """
+        Raise OptionError for a value that the flag would not take."""
         merged = {name: v for part in values for name, v in part.items() if name in cls.fields()}
         for name, value in merged.items():
             _check_value(cls.fields()[name], value)
@@ -159,10 +116,9 @@ def _check_value(field: dataclasses.Field, value: object) -> None:
     if "nargs" in rules and isinstance(value, list):
         for one in value:
             _check_value(field, one)
+    elif value is None and field.default is None:
         return
-    if value is None and field.default is None:
-        return
-    if choices := rules.get("choices"):
+    elif choices := rules.get("choices"):
         if not isinstance(value, (str, int)) or value not in choices:
             words = ", ".join(map(str, choices))
             raise OptionError(f"{name} must be one of {words}, got {value!r}")
@@ -188,14 +144,20 @@ class _ReleaseModel(argparse.Action):
             namespace.refine = "cspn"
 
 
+# The flag that stands for two values of another one.
+_MODEL = {
+    "help": "the release's name of --refine: unet is --refine none",
+    "action": _ReleaseModel,
+    "choices": ("cspn_unet", "unet"),
+    "published": "cspn_unet",
+}
+
+
 def build_parser(
     description: str, settings: type[Settings] = Settings, **options: object
 ) -> argparse.ArgumentParser:
-    """Return the parser of a script: its flags in groups, none of them abbreviated.
-
-    Args:
-        options: further arguments of `argparse.ArgumentParser`.
-    """
+    """Return the parser of a script: its flags in groups, none of them abbreviated; `options` are
+    of `argparse.ArgumentParser`."""
     parser = argparse.ArgumentParser(
         description=description,
         allow_abbrev=False,
@@ -218,23 +180,42 @@ def add_flags(parser: argparse.ArgumentParser, settings: type[Settings]) -> None
     for title_group in settings.groups():
         group = parser.add_argument_group(title_group.TITLE)
         if title_group.TITLE == "model":
-            add_flag(
-                group,
-                "--model",
-                action=_ReleaseModel,
-                choices=("cspn_unet", "unet"),
-                default="cspn_unet",
-                help="the release's name of --refine: unet is --refine none",
-                published="cspn_unet",
-            )
+            _add_flag(group, "model", "cspn_unet", **_MODEL)
         for field in title_group._own_fields():
-            options = {k: v for k, v in field.metadata.items() if k not in ("resume", "short")}
-            if isinstance(field.default, bool):
-                options.setdefault("action", argparse.BooleanOptionalAction)
-            names = [f"--{field.name}", *field.metadata["short"]]
-            if settings.DASHES and "_" in field.name:
-                names.insert(1, names[0].replace("_", "-"))
-            add_flag(group, *names, default=field.default, **options)
+            _add_flag(group, field.name, field.default, dashes=settings.DASHES, **field.metadata)
+
+
+def _add_flag(
+    group: argparse._ActionsContainer,
+    name: str,
+    default: object,
+    *,
+    help: str,
+    resume: Resume | None = None,
+    unit: str = "",
+    published: str = "",
+    unset: str = "",
+    short: tuple[str, ...] = (),
+    dashes: bool = False,
+    **options: object,
+) -> None:
+    """Add a flag whose help ends with its unit, its default and its published value.
+
+    `tools.flag_tables` reads `meaning`, `published` and `unset` of the action.
+    """
+    shown = unset or default
+    if isinstance(default, bool):
+        shown = "yes" if default else "no"
+        options.setdefault("action", argparse.BooleanOptionalAction)
+    ends = [f"default {shown}"] * (shown is not None)
+    ends += [f"published {published}"] * bool(published)
+    meaning = f"{help} [{unit}]" if unit else help
+    text = f"{meaning} ({'; '.join(ends)})" if ends else meaning
+    names = [f"--{name}", *short]
+    if dashes and "_" in name:
+        names.insert(1, names[0].replace("_", "-"))
+    action = group.add_argument(*names, default=default, help=text.replace("%", "%%"), **options)
+    action.meaning, action.published, action.unset = meaning, published, unset
 
 
 def given_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> dict:

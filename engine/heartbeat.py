@@ -19,13 +19,10 @@ class Heartbeat:
     A thread of each process counts in a store on the machine of process 0, and looks at the counts
     of the others: one that stands still is that of a process that ended, is stopped or cannot be
     reached. Clocks of different machines are not compared. With a slow process nothing happens.
-
-    Attributes:
-        over: set it to end the thread.
     """
 
     def __init__(self, rank: int, world_size: int):
-        self.rank, self.over = rank, threading.Event()
+        self.rank, self.over = rank, threading.Event()  # set, it ends the thread
         self.master = os.environ["MASTER_ADDR"]
         self.store: dist.TCPStore | None = None
         self.count, self.reached = 0, time.monotonic()
@@ -58,13 +55,13 @@ class Heartbeat:
         beginning of a sentence."""
         time.sleep(SILENCE + BEAT)
         now = time.monotonic()
-        if now - self.reached > SILENCE:
-            return f"process 0 on {self.master} ended, is stopped or cannot be reached"
         lost = [
             f"process {i} on {value.decode().partition(' ')[2] or 'a machine unknown'}"
             for i, (value, changed) in enumerate(self.seen)
             if now - changed > SILENCE
         ]
+        if now - self.reached > SILENCE:
+            lost = [f"process 0 on {self.master}"]
         if lost:
             return f"{' and '.join(lost)} ended, is stopped or cannot be reached"
         return "another process of this run failed, or did not come this far in --dist_timeout"

@@ -8,29 +8,23 @@ RMSE, not the root of the mean MSE.
 import torch
 from torch import Tensor
 
+from engine.distributed import all_reduce_sum, is_main
+
 # Ground truth at or below this many metres counts as missing (release).
 MIN_DEPTH = 1e-4
-DELTA_THRESHOLDS = {
-    "DELTA1.02": 1.02,
-    "DELTA1.05": 1.05,
-    "DELTA1.10": 1.10,
-    "DELTA1.25": 1.25,
-    "DELTA1.25^2": 1.25**2,
-    "DELTA1.25^3": 1.25**3,
-}
+DELTA_THRESHOLDS = {f"DELTA{threshold:.2f}": threshold for threshold in (1.02, 1.05, 1.1, 1.25)}
+DELTA_THRESHOLDS |= {f"DELTA1.25^{power}": 1.25**power for power in (2, 3)}
 METRICS = ("MSE", "RMSE", "MAE", "ABS_REL", "LG10", *DELTA_THRESHOLDS)
 
 
 def depth_loss(pred: Tensor, target: Tensor, count: Tensor | None = None) -> Tensor:
-    """Return the training loss: the mean of |pred - target| over the measured pixels of a batch.
+    """Return the training loss: the mean of |pred - target| over the measured pixels of a batch, a
+    scalar in metres; 0, with zero gradients, where nothing is measured.
 
     Args:
         pred: (B, 1, H, W) metres. target: (B, 1, H, W) metres, 0 = no ground truth.
         count: pixels to divide by instead of the measured ones here, for a process that holds a
             part of the batch.
-
-    Returns:
-        A scalar in metres; 0, with zero gradients, where nothing is measured.
     """
     error = (pred - target).abs().masked_fill(target <= MIN_DEPTH, 0)
     count = measured(target) if count is None else count
@@ -95,22 +89,57 @@ def depth_metrics(pred: Tensor, target: Tensor) -> dict[str, Tensor]:
     return scores
 
 
-class RunningMetrics:
-    """Means over images, kept on the device and read once."""
+class EpochScores:
+    """Loss and metrics of the batches so far, as sums that are kept on the device.
+
+    Attributes:
+        sums: of the metrics over images that have ground truth, the number of these (count), and
+            of the losses over batches.
+    """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.sums = torch.zeros(len(METRICS), dtype=torch.float64, device=device)
-        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        self.sums = {
+            "sums": torch.zeros(len(METRICS), dtype=torch.float64, device=device),
+            "count": torch.zeros((), dtype=torch.int64, device=device),
+            "loss": torch.zeros((), dtype=torch.float64, device=device),
+        }
+        self.batches = 0
 
-    def update(self, pred: Tensor, target: Tensor) -> None:
-        """Add a batch, as for `depth_metrics`. Images without ground truth do not count; a
-        prediction that is not finite makes the means NaN or infinite."""
+    def update(self, loss: Tensor, pred: Tensor, target: Tensor) -> None:
+        """Add a batch, as for `depth_metrics`; `loss` is this process's part of the batch's mean,
+        in metres. A prediction that is not finite makes the means NaN or infinite."""
         scores = depth_metrics(pred, target)
         table = torch.stack([scores[name] for name in METRICS]).double()  # (metrics, B)
         scored = measured_pixels(target) > 0
-        self.sums += torch.where(scored, table, 0.0).sum(dim=1)
-        self.count += scored.sum()
+        self.sums["sums"] += torch.where(scored, table, 0.0).sum(dim=1)
+        self.sums["count"] += scored.sum()
+        self.sums["loss"] += loss.detach()
+        self.batches += 1
+
+    def over_processes(self) -> "EpochScores":
+        """Return the sums over all processes; every process must call it."""
+        total = EpochScores()
+        total.sums = {key: all_reduce_sum(value) for key, value in self.sums.items()}
+        total.batches = self.batches
+        return total
 
     def means(self) -> dict[str, float]:
-        """Return name -> mean over the images so far; NaN before the first."""
-        return dict(zip(METRICS, (self.sums / self.count).tolist(), strict=True))
+        """Return mean LOSS over batches and mean metrics over images, NaN before the first."""
+        means = (self.sums["sums"] / self.sums["count"]).tolist()
+        loss = self.sums["loss"].item() / max(self.batches, 1)
+        return {"LOSS": loss, **dict(zip(METRICS, means, strict=True))}
+
+    def shown(self) -> dict[str, str]:
+        """Return loss and RMSE in metres as a progress bar shows them."""
+        means = self.means()
+        return {"loss": f"{means['LOSS']:.3f}", "rmse": f"{means['RMSE']:.3f}"}
+
+    def state_dict(self) -> dict:
+        """Return the sums, for a checkpoint in the middle of an epoch."""
+        return {"batches": self.batches} | {key: sums.cpu() for key, sums in self.sums.items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from the sums over all processes, which one process takes over."""
+        for key, sums in self.sums.items() if is_main() else ():
+            sums.copy_(state[key])
+        self.batches = int(state["batches"])

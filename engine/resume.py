@@ -29,23 +29,14 @@ _MACHINES = ("num_workers", "batch_size_eval", "channels_last", "compile", "unpo
 
 @dataclass
 class Start:
-    """How a run starts.
-
-    Attributes:
-        config: its settings.
-        checkpoint: whose weights it starts with; None for a new network.
-        goes_on: whether everything else of the checkpoint is taken up too.
-        lr: rate to go on with, None for the checkpoint's.
-        run_id: of the run; one that goes on keeps its own.
-        notes: sentences for the user.
-    """
+    """How a run starts."""
 
     config: TrainConfig
-    checkpoint: Checkpoint | None = None
-    goes_on: bool = False
-    lr: float | None = None
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    notes: list[str] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None  # whose weights it starts with; None: a new network
+    goes_on: bool = False  # everything else of the checkpoint is taken up too
+    lr: float | None = None  # to go on with, None for the checkpoint's
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)  # kept by a run that goes on
+    notes: list[str] = field(default_factory=list)  # sentences for the user
 
     def settings(self) -> dict:
         """Return what args.json and the checkpoints record."""
@@ -113,58 +104,42 @@ def _start_anew(config: TrainConfig, folder: RunFolder, held: list[str]) -> Star
     own = folder.settings().get(RUN_ID)
     if held == [BEST] and own and load_checkpoint(folder.path / BEST).args.get(RUN_ID) == own:
         return Start(config, run_id=own)
-    way_out = ", or start from its weights with " if BEST in held else ""
-    way_out += f"--resume {folder.path / BEST} and another --save_dir" if BEST in held else ""
+    best = f", or start from its weights with --resume {folder.path / BEST} and another --save_dir"
     raise OptionError(
         f"{folder.path} holds {' and '.join(held)} but no {LAST} to go on from, and this run would "
-        f"replace what it did not write; choose another --save_dir{way_out}"
+        f"replace what it did not write; choose another --save_dir{best if BEST in held else ''}"
     )
 
 
 def _go_on(given: dict, checkpoint: Checkpoint) -> Start:
-    """Start where the checkpoint is, with its settings and what may follow the command line.
-
-    Raises:
-        OptionError: the file holds weights alone, or a flag is refused; the sentence names it.
-    """
-    path = checkpoint.path
+    """Start where the checkpoint is, with its settings and what may follow the command line; raise
+    OptionError for weights alone, or with the flags that are refused."""
+    path, rules = checkpoint.path, TrainConfig.rules()
     if not checkpoint.training:
         raise OptionError(f"{path} holds weights alone, nothing to go on from")
-    fields = TrainConfig.fields()
-    saved = saved_settings(checkpoint.args)
-    saved = {
-        name: value
-        for name, value in saved.items()
-        if name in fields and fields[name].metadata["resume"] is not Resume.CALL
-    }
-    try:
-        before = TrainConfig.of(saved)
-    except OptionError as error:
-        raise CheckpointError(f"{path}: its {error}") from error
-    config = TrainConfig.of(saved, given)
-    changed = [
-        name
+    saved = saved_settings(checkpoint.args).items()
+    saved = {name: v for name, v in saved if rules.get(name, Resume.CALL) is not Resume.CALL}
+    before, config = _settings_of(checkpoint, saved), TrainConfig.of(saved, given)
+    changed = {
+        name: rules[name]
         for name in saved_settings(given)
-        if name in fields and _effective(config, name) != _effective(before, name)
-    ]
-    rules = {name: fields[name].metadata["resume"] for name in changed}
-    refused = [name for name in changed if rules[name] is Resume.FIXED]
-    moved = [name for name in changed if rules[name] is Resume.FRAMES]
+        if name in rules and _effective(config, name) != _effective(before, name)
+    }
+    refused = [name for name, rule in changed.items() if rule is Resume.FIXED]
+    moved = [name for name, rule in changed.items() if rule is Resume.FRAMES]
     if not refused and moved and not _same_frames(config, checkpoint):
         refused = moved
     if refused:
-        flags = ", ".join(_spelled(name, getattr(config, name)) for name in refused)
-        own = ", ".join(_spelled(name, getattr(before, name)) for name in refused)
+        own, flags = (", ".join(_spelled(c, name) for name in refused) for c in (before, config))
         raise OptionError(
             f"{path} was trained with {own}, and {flags} would change what its numbers mean; leave "
             f"that out, or start a run of its own from the weights: --resume {path} and another "
             "--save_dir"
         )
-    followed = [name for name in changed if rules[name] in (Resume.FOLLOW, Resume.FRAMES)]
     notes = [
-        f"from now on {_spelled(name, getattr(config, name))}, "
-        f"so far {_spelled(name, getattr(before, name))}"
-        for name in followed
+        f"from now on {_spelled(config, name)}, so far {_spelled(before, name)}"
+        for name, rule in changed.items()
+        if rule is not Resume.CALL
     ]
     lr = config.lr if "lr" in changed else None
     run_id = checkpoint.args.get(RUN_ID) or uuid.uuid4().hex
@@ -174,26 +149,27 @@ def _go_on(given: dict, checkpoint: Checkpoint) -> Start:
 def _fine_tune(given: dict, checkpoint: Checkpoint, reason: str) -> Start:
     """Start a new run from the weights. Network and input are the checkpoint's unless a flag is
     given; the frames too, unless another data set or folder is."""
-    fields = NetworkConfig.fields()
-    saved = {
-        name: value
-        for name, value in evaluation_settings(checkpoint.args).items()
-        if fields[name].metadata["resume"] is not Resume.FOLLOW
-    }
+    rules, saved = NetworkConfig.rules(), evaluation_settings(checkpoint.args)
     other_set = given.get("data_set", saved.get("data_set")) != saved.get("data_set")
+    left_out = {name for name in saved if rules[name] is Resume.FOLLOW}
     if other_set or "data_root" in given:
-        for name in ("data_root", "train_list", "eval_list"):
-            saved.pop(name, None)
+        left_out |= {name for name in saved if rules[name] is Resume.FRAMES}
     if other_set:
-        saved.pop("depth_resize", None)
-    try:
-        TrainConfig.of(saved)
-    except OptionError as error:
-        raise CheckpointError(f"{checkpoint.path}: its {error}") from error
+        left_out.add("depth_resize")
+    saved = {name: value for name, value in saved.items() if name not in left_out}
+    _settings_of(checkpoint, saved)
     start = Start(TrainConfig.of(saved, given), checkpoint)
     if reason:
         start.notes.append(f"{reason}: this is a new run, from its weights")
     return start
+
+
+def _settings_of(checkpoint: Checkpoint, saved: dict) -> TrainConfig:
+    """Return a checkpoint's settings; raise CheckpointError for a value that no flag would take."""
+    try:
+        return TrainConfig.of(saved)
+    except OptionError as error:
+        raise CheckpointError(f"{checkpoint.path}: its {error}") from error
 
 
 def _effective(config: TrainConfig, name: str) -> object:
@@ -208,19 +184,17 @@ def _effective(config: TrainConfig, name: str) -> object:
     return value
 
 
-def _spelled(name: str, value: object) -> str:
+def _spelled(config: TrainConfig, name: str) -> str:
     """Return a flag and its value as on a command line."""
+    value = getattr(config, name)
     if isinstance(value, bool):
         return f"--{'' if value else 'no-'}{name}"
     return f"no --{name}" if value is None else f"--{name} {value}"
 
 
 def frames_record(dataset: DepthDataset) -> dict:
-    """Return count and digest of a data set's frames, by which a resumed run recognises them.
-
-    The digest is over all names, relative to the root, and what the first, the middle and the last
-    frame hold; a frame that cannot be read counts as empty.
-    """
+    """Return count and digest of a data set's frames, by which a resumed run recognises them: of
+    all names, relative to the root, and of what the first, the middle and the last frame hold."""
     frames = dataset.frames
     digest = hashlib.sha256()
     for name in dataset.names():
@@ -241,13 +215,10 @@ def _same_frames(config: TrainConfig, checkpoint: Checkpoint) -> bool:
 
 
 def take_up(run: Training, start: Start, folder: RunFolder) -> list[str]:
-    """Bring a new `run` to where it starts.
+    """Bring a new `run` to where it starts; return sentences for the user, those of `start` first.
 
     The best score is kept only if it still means something: with the weights behind it in the
     folder, on the frames it was measured on.
-
-    Returns:
-        Sentences for the user, those of `start` first.
 
     Raises:
         CheckpointError: the weights are another network's, or a part of the file does not fit.
@@ -282,15 +253,14 @@ def check_processes_agree(run: Training, config: TrainConfig) -> None:
     """Raise OptionError unless every process trains the same run from the same place on the same
     frames; machines have command lines and disks of their own."""
     position = {"finished epochs": run.epoch, "steps done": run.step, "images done": run.position}
-    distributed.check_equal(
-        position, "--save_dir must be a folder that all machines share, to go on from"
-    )
+    shared = "--save_dir must be a folder that all machines share, to go on from"
+    distributed.check_equal(position, shared)
     frames = {
         f"{part} frames": f"{record['count']} ({record['digest'][:8]})"
         for part, record in run.frames.items()
     }
     distributed.check_equal(frames, "give every machine the same frames")
-    rules = {name: field.metadata["resume"] for name, field in TrainConfig.fields().items()}
+    rules = TrainConfig.rules()
     means = [name for name, rule in rules.items() if rule in (Resume.FIXED, Resume.FOLLOW)]
     settings = {f"--{n}": getattr(config, n) for n in (*means, "max_steps") if n not in _MACHINES}
     distributed.check_equal(settings, "start every machine with the same flags")
@@ -298,11 +268,8 @@ def check_processes_agree(run: Training, config: TrainConfig) -> None:
 
 def load_newest(folder: RunFolder) -> Checkpoint | None:
     """Return the run's newest good checkpoint, None where it has none yet. A damaged `last.pth` is
-    put aside with a sentence, and the one before it is used.
-
-    Raises:
-        CheckpointError: there are files, and none of them is good.
-    """
+    put aside with a sentence, and the one before it is used; raise CheckpointError where that is
+    not good either."""
     last, previous = folder.path / LAST, folder.path / PREVIOUS
     if not last.exists():
         return load_checkpoint(previous) if previous.exists() else None

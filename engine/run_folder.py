@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import pandas as pd
 import torch
@@ -55,11 +54,8 @@ def environment() -> dict[str, str | int | None]:
 
 
 class RunFolder:
-    """A folder that a run writes its settings, tables, checkpoints and log into.
-
-    Raises:
-        OptionError: there is a file of that name.
-    """
+    """A folder that a run writes its settings, tables, checkpoints and log into; raises OptionError
+    where there is a file of that name."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -84,46 +80,37 @@ class RunFolder:
 
     def free_name(self, name: str) -> Path:
         """Return a path in the folder where nothing is: `name`, or it with a number."""
-        stem, suffix = Path(name).stem, Path(name).suffix
-        names = (f"{stem}_{number}{suffix}" for number in itertools.count(2))
-        paths = (self.path / name for name in itertools.chain([name], names))
-        return next(path for path in paths if not path.exists())
+        first = self.path / name
+        numbered = (first.with_stem(f"{first.stem}_{number}") for number in itertools.count(2))
+        return next(path for path in itertools.chain([first], numbered) if not path.exists())
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
         """Lock the folder for as long as the context lasts; the lock ends with the process. Where
-        the file system has no locks, warn and lock nothing.
-
-        Raises:
-            RunError: another process has locked it.
-        """
+        the file system has no locks, warn and lock nothing; where another process has locked it,
+        raise RunError."""
         if fcntl is None:
             yield
             return
         with (self.path / ".lock").open("a+", encoding="utf-8") as stream:
-            if self._lock(stream):
-                stream.truncate(0)
-                stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-                stream.flush()
-            yield
-
-    def _lock(self, stream: TextIO) -> bool:
-        """Lock the file; return False where its file system has no locks."""
-        try:
-            # Of the kinds of lock the one that loader processes do not inherit.
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in TAKEN:  # NFS without locks, Lustre, FUSE
-                print(
+            try:
+                # Of the kinds of lock the one that loader processes do not inherit.
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in TAKEN:
+                    stream.seek(0)
+                    owner = stream.read().strip() or "process unknown"
+                    raise RunError(f"{self.path} is in use by another run ({owner})") from error
+                print(  # NFS without locks, Lustre, FUSE
                     f"warning: {self.path} cannot be locked ({error.strerror}): two runs in it "
                     "would go unnoticed",
                     file=sys.stderr,
                 )
-                return False
-            stream.seek(0)
-            owner = stream.read().strip() or "process unknown"
-            raise RunError(f"{self.path} is in use by another run ({owner})") from error
-        return True
+            else:
+                stream.truncate(0)
+                stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                stream.flush()
+            yield
 
     def write_args(self, args: dict) -> None:
         """Write settings and environment, so that the run can be repeated. Another run's settings
@@ -135,11 +122,14 @@ class RunFolder:
         replace_text(path, text + "\n")
 
     def log(self, event: str, **values: object) -> None:
-        """Append one JSON object with the time to `log.jsonl`. Warn once where it cannot
-        be written, which never ends a run."""
+        """Append one JSON object with the time to `log.jsonl`, on a line of its own even after an
+        unfinished one. Warn once where it cannot be written, which never ends a run."""
         record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values}
         try:
-            _append_line(self.path / "log.jsonl", json.dumps(record))
+            with (self.path / "log.jsonl").open("ab+") as stream:
+                stream.seek(max(stream.seek(0, os.SEEK_END) - 1, 0))
+                end = b"" if stream.read() in (b"", b"\n") else b"\n"
+                stream.write(end + json.dumps(record).encode() + b"\n")  # in one piece
         except OSError as error:
             if not self.log_failed:
                 print(f"warning: {self.path}/log.jsonl: {error}", file=sys.stderr)
@@ -151,17 +141,6 @@ class RunFolder:
             write_csv(self.path / f"{table}.csv", pd.DataFrame(rows))
         else:
             (self.path / f"{table}.csv").unlink(missing_ok=True)
-
-
-def _append_line(path: Path, line: str) -> None:
-    """Append a line in one write, on a line of its own even after an unfinished one."""
-    with path.open("ab+") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        if end:
-            stream.seek(end - 1)
-            if stream.read(1) != b"\n":
-                line = "\n" + line
-        stream.write(line.encode() + b"\n")
 
 
 def format_table(rows: list[dict]) -> str:

@@ -37,19 +37,16 @@ _NOT_CHECKPOINT_RECORDS = (
 
 
 def safe_load(path: Path) -> object:
-    """Return what `torch.save` wrote, its checksums compared, nothing in it executed.
-
-    Raises:
-        CheckpointError: damaged, of another kind, or holding more than tensors and builtins.
-    """
+    """Return what `torch.save` or safetensors wrote, checksums compared, nothing in it executed;
+    raise CheckpointError where it is damaged or holds more than tensors and builtins."""
     with path.open("rb") as stream:  # a file that may not be read raises its own error
         start = stream.read(64)
-    if re.match(rb".{7}\x00\s*\{", start, re.DOTALL):
-        return _load_safetensors(path)
     for pattern, kind in _NOT_CHECKPOINTS:
         if re.match(pattern, start, re.DOTALL):
             raise CheckpointError(f"{path} is {kind}")
     try:
+        if re.match(rb".{7}\x00\s*\{", start, re.DOTALL):
+            return load_file(path)
         if start.startswith(b"PK"):
             _check_archive(path)
         with warnings.catch_warnings():
@@ -57,6 +54,8 @@ def safe_load(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" but a pickled {found[1]} too" if found else ""
@@ -81,11 +80,3 @@ def _check_archive(path: Path) -> None:
         altered = archive.testzip()
     if altered is not None:
         raise CheckpointError(f"{path} is damaged: the checksum of its part {altered} differs")
-
-
-def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file by name."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error

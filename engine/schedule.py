@@ -9,27 +9,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class ReduceOnPlateau(ReduceLROnPlateau):
-    """Multiply the learning rate by `factor` when the score has not improved for `patience` epochs.
+    """Multiply the learning rate by 0.1 when the score has not improved for 3 epochs (published).
 
-    Improved means lower than the best by more than `threshold` (absolute). As in the release, and
-    unlike the parent class, the epoch that reduces counts as the first of the next wait: the first
-    reduction comes in the fourth epoch without improvement, further ones every third.
-
-    Args:
-        optimizer: whose groups' "lr" is set.
-        factor, patience, threshold, min_lr: published values as defaults; `threshold` in metres. A
-            rate that is below `min_lr` already is left alone.
+    Improved means lower than the best by more than 0.1 mm. As in the release, and unlike the parent
+    class, the epoch that reduces counts as the first of the next wait: the first reduction comes in
+    the fourth epoch without improvement, further ones every third. A rate that is below 1e-6
+    already is left alone.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        factor: float = 0.1,
-        patience: int = 3,
-        threshold: float = 1e-4,
-        min_lr: float = 1e-6,
-    ):
-        super().__init__(optimizer, "min", factor, patience, threshold, "abs", 0, min_lr, eps=0)
+    def __init__(self, optimizer: Optimizer):
+        super().__init__(optimizer, "min", 0.1, 3, 1e-4, "abs", min_lr=1e-6, eps=0)
 
     def before_step(self, step: int) -> None:
         """Do nothing: the rate changes between epochs alone."""
@@ -62,10 +51,7 @@ class Cosine:
     that is extended goes on along the longer cosine. Neither is the published schedule. By epochs
     it is that of the short sample run, in which nothing stops improving before the end and a
     constant rate leaves the last epoch as good as chance has it. By steps it is the one that AdamW
-    is used with: the rate first rises from 0 over 5 % of the steps.
-
-    Args:
-        total: epochs, or steps, of the whole run.
+    is used with: the rate first rises from 0 over 5 % of the steps. `total` is of the whole run.
     """
 
     WARMUP = 0.05
@@ -121,12 +107,7 @@ OPTIMIZERS = ("sgd", "adamw")
 def build_schedule(
     name: str, optimizer: Optimizer, num_epoch: int, total_steps: int = 1
 ) -> Schedule:
-    """Return the schedule of `--lr_schedule`.
-
-    Args:
-        num_epoch: length of the whole run.
-        total_steps: the same in batches, for the schedule that goes by them.
-    """
+    """Return the schedule of `--lr_schedule` for a run of `num_epoch` epochs or `total_steps`."""
     if name == "plateau":
         return ReduceOnPlateau(optimizer)
     by_steps = name == "warmup_cosine"

@@ -18,58 +18,8 @@ from engine import distributed
 from engine.checkpoint import Checkpoint, load_weights
 from engine.confidence import relative_loss, scored_images
 from engine.errors import CheckpointError, RunError
-from engine.metrics import RunningMetrics, depth_loss, measured
+from engine.metrics import EpochScores, depth_loss, measured
 from engine.schedule import Schedule, complete_state
-
-
-class EpochScores:
-    """Loss and metrics of an epoch so far, kept on the device."""
-
-    def __init__(self, device: torch.device):
-        self.metrics = RunningMetrics(device)
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.batches = 0
-
-    def update(self, loss: Tensor, pred: Tensor, target: Tensor) -> None:
-        """Add a batch; `loss` is this process's part of the batch's mean, in metres."""
-        self.loss += loss.detach()
-        self.metrics.update(pred, target)
-        self.batches += 1
-
-    def over_processes(self) -> "EpochScores":
-        """Return the sums over all processes; every process must call it."""
-        total = EpochScores(self.loss.device)
-        total.metrics.sums = distributed.all_reduce_sum(self.metrics.sums)
-        total.metrics.count = distributed.all_reduce_sum(self.metrics.count)
-        total.loss = distributed.all_reduce_sum(self.loss)
-        total.batches = self.batches
-        return total
-
-    def means(self) -> dict[str, float]:
-        """Return mean LOSS over batches and mean metrics over images."""
-        return {"LOSS": self.loss.item() / max(self.batches, 1), **self.metrics.means()}
-
-    def shown(self) -> dict[str, str]:
-        """Return loss and RMSE in metres as a progress bar shows them."""
-        means = self.means()
-        return {"loss": f"{means['LOSS']:.3f}", "rmse": f"{means['RMSE']:.3f}"}
-
-    def state_dict(self) -> dict:
-        """Return the sums, for a checkpoint in the middle of an epoch."""
-        return {
-            "sums": self.metrics.sums.cpu(),
-            "count": self.metrics.count.cpu(),
-            "loss": self.loss.cpu(),
-            "batches": self.batches,
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from the sums over all processes, which one process takes over."""
-        if distributed.is_main():
-            self.metrics.sums.copy_(state["sums"])
-            self.metrics.count.copy_(state["count"])
-            self.loss.copy_(state["loss"])
-        self.batches = int(state["batches"])
 
 
 class Objective:
@@ -161,10 +111,6 @@ class SkippedFrames:
             )
         return new
 
-    def start_epoch(self) -> None:
-        """Count anew."""
-        self.sentences = []
-
     def state_dict(self) -> dict:
         """Return plain values, for a checkpoint in the middle of an epoch."""
         return {"frames": self.frames, "sentences": list(self.sentences)}
@@ -247,7 +193,7 @@ class Training:
         self.schedule.step(scores["MAE"])
         self.position = 0
         self.scores = EpochScores(self.device)
-        self.skipped.start_epoch()
+        self.skipped.sentences.clear()
         return is_best
 
     def forget_best(self) -> None:

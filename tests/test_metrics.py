@@ -10,7 +10,7 @@ from torch import nn
 
 from engine.errors import RunError
 from engine.evaluation import evaluate, mean_scores, with_ground_truth
-from engine.metrics import METRICS, RunningMetrics, depth_loss, depth_metrics
+from engine.metrics import METRICS, EpochScores, depth_loss, depth_metrics
 from engine.schedule import ReduceOnPlateau, build_schedule
 
 
@@ -62,11 +62,13 @@ def test_metrics_of_a_case_computed_by_hand():
 
 def test_running_metrics_average_over_images_not_batches():
     pred, target, _ = golden_images()
-    running = RunningMetrics()
+    running = EpochScores()
     for block in (slice(0, 2), slice(2, 5)):
-        running.update(pred[block], target[block])
+        running.update(torch.ones(()), pred[block], target[block])
     expected = depth_metrics(pred, target)
-    for name, value in running.means().items():
+    means = running.means()
+    assert means.pop("LOSS") == 1
+    for name, value in means.items():
         assert value == pytest.approx(expected[name].double().mean().item(), rel=1e-6)
 
 
@@ -104,8 +106,8 @@ def test_images_without_ground_truth_are_nan_and_do_not_enter_means():
     target = torch.stack((torch.zeros(1, 3, 3), torch.ones(1, 3, 3)))
     scores = depth_metrics(pred, target)
     assert scores["MAE"][0].isnan() and scores["MAE"][1] == 1
-    running = RunningMetrics()
-    running.update(pred, target)
+    running = EpochScores()
+    running.update(torch.ones(()), pred, target)
     assert running.means()["MAE"] == 1
     rows = [{m: scores[m][i].item() for m in METRICS} for i in range(2)]
     assert mean_scores(rows)["MAE"] == 1
@@ -116,11 +118,11 @@ def test_images_without_ground_truth_are_nan_and_do_not_enter_means():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_running_mean_shows_a_prediction_that_is_not_finite(value):
-    running = RunningMetrics()
+    running = EpochScores()
     pred, target = torch.ones(2, 1, 3, 3), torch.ones(2, 1, 3, 3)
     pred[0, 0, 1, 1] = value
-    running.update(pred, target)
-    assert not np.isfinite(running.means()["RMSE"]) and running.count == 2
+    running.update(torch.ones(()), pred, target)
+    assert not np.isfinite(running.means()["RMSE"]) and running.sums["count"] == 2
 
 
 class Constant(nn.Module):

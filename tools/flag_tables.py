@@ -3,7 +3,7 @@
 python -m tools.flag_tables            # print it
 python -m tools.flag_tables --write    # put them into docs/flags.md
 
-`engine.flags.add_flag` puts meaning, default and published value on every flag as data.
+`engine.flags.add_flags` puts meaning, default and published value on every flag as data.
 """
 
 import argparse
