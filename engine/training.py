@@ -59,10 +59,10 @@ class Objective:
         pred, error = output if self.confidence else (output, None)
         count = distributed.all_reduce_sum((scored_images if self.confidence else measured)(target))
         part = count / distributed.world_size()
-        if error is None:
-            loss = depth_loss(pred, target, part)
-        else:
+        if self.confidence:
             loss = relative_loss(pred, error, target, part)
+        else:
+            loss = depth_loss(pred, target, part)
         self.first = count.clamp(min=1) if self.first is None else self.first
         self.weights.append(count / self.first)
         return pred, loss, loss * self.weights[-1]
@@ -91,11 +91,8 @@ class SkippedFrames:
 
     def add(self, batch: dict, device: torch.device | str = "cpu") -> list[str]:
         """Count what `batch["skipped"]` names; every process must call it, where the data set
-        skips. Return the sentences that are new in this epoch, in any process.
-
-        Raises:
-            RunError: more than the limit.
-        """
+        skips. Return the sentences that are new in this epoch, in any process; raise RunError for
+        more than the limit."""
         if "skipped" not in batch:
             return []
         found = list(batch["skipped"])
@@ -122,33 +119,23 @@ class SkippedFrames:
 
 @dataclass(eq=False)
 class Training:
-    """A run: what is trained, by what, and how far it is.
-
-    Args:
-        frames: record of the "train" and of the "val" frames; see `engine.resume.frames_record`.
-
-    Attributes:
-        epoch: epochs finished. step: batches trained on in all.
-        position: images of the present epoch trained on, over all processes.
-        best_rmse: lowest validation RMSE so far, in metres.
-        rows: the rows of train.csv and eval.csv, one per epoch.
-        scores: sums over the present epoch's batches so far.
-        skipped: the present epoch's bad frames, under `--bad_frames skip`.
-    """
+    """A run: what is trained, by what, and how far it is."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
     device: torch.device
-    frames: dict[str, dict]
+    frames: dict[str, dict]  # of "train" and "val"; see `engine.resume.frames_record`
 
     def __post_init__(self):
-        self.epoch = self.step = self.position = 0
-        self.best_rmse = math.inf
-        self.rows: dict[str, list[dict]] = {"train": [], "eval": []}
-        self.scores = EpochScores(self.device)
-        self.skipped = SkippedFrames(self.frames["train"]["count"])
+        self.epoch = 0  # epochs finished
+        self.step = 0  # batches trained on in all
+        self.position = 0  # images of the present epoch trained on, over all processes
+        self.best_rmse = math.inf  # lowest validation RMSE so far, in metres
+        self.rows: dict[str, list[dict]] = {"train": [], "eval": []}  # of both tables, by epoch
+        self.scores = EpochScores(self.device)  # of the present epoch so far
+        self.skipped = SkippedFrames(self.frames["train"]["count"])  # by --bad_frames skip
 
     def optimizer_step(self, clip_grad: float | None, weight: Tensor | None = None) -> Tensor:
         """Update the weights; return the gradients' norm before clipping.
@@ -204,33 +191,21 @@ class Training:
 
     def state_dict(self) -> dict:
         """Return everything, as tensors and builtins; every process must call it."""
+        plain = ("epoch", "step", "position", "best_rmse", "rows", "frames")
+        parts = ("skipped", "model", "optimizer", "schedule", "scaler")
         return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "position": self.position,
-            "best_rmse": self.best_rmse,
-            "rows": self.rows,
+            **{name: getattr(self, name) for name in plain},
+            **{name: getattr(self, name).state_dict() for name in parts},
             "epoch_scores": self.scores.over_processes().state_dict(),
-            "skipped": self.skipped.state_dict(),
-            "frames": self.frames,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
             "rng": random_states(),
         }
 
     def resume(self, checkpoint: Checkpoint, *, lr: float | None = None) -> None:
-        """Go on from a checkpoint that holds training.
+        """Go on from a checkpoint that holds training, with the rate `lr` unless that is None.
 
         What the optimiser was made with (momentum, weight decay, Nesterov) stays, its state and its
-        rate are the checkpoint's.
-
-        Args:
-            lr: rate to go on with, in place of the checkpoint's; None keeps that.
-
-        Raises:
-            CheckpointError: the file belongs to another network, or a part does not fit.
+        rate are the checkpoint's. Raise CheckpointError where the file belongs to another network,
+        or a part does not fit.
         """
         load_weights(self.model, checkpoint)
         state, part = checkpoint.training, "progress"
