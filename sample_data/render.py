@@ -74,22 +74,16 @@ def _windows(shapes: list[Shape], camera: Camera) -> tuple[list, list]:
         return [], []
     points = (corners(shapes) - camera.position) @ camera.axes
     start, end = points[:, _EDGES[:, 0]], points[:, _EDGES[:, 1]]  # (P, 12, 3)
-    rise = end[..., 2] - start[..., 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        along = (_NEAR - start[..., 2]) / rise
     crosses = (start[..., 2] < _NEAR) != (end[..., 2] < _NEAR)
-    cuts = start + np.where(crosses, along, 0)[..., None] * (end - start)
+    rise = np.where(crosses, end[..., 2] - start[..., 2], 1)
+    cuts = start + ((_NEAR - start[..., 2]) / rise)[..., None] * (end - start)
     points = np.concatenate([points, cuts], axis=1)  # (P, 20, 3)
     seen = np.concatenate([points[:, :8, 2] >= _NEAR, crosses], axis=1)
     slopes = points[..., :2] / np.where(seen, points[..., 2], 1.0)[..., None]
     low = np.where(seen[..., None], slopes, np.inf).min(1)
     high = np.where(seen[..., None], slopes, -np.inf).max(1)
-    behind = ~seen.any(1)
-    low[behind] = high[behind] = 0
-    windows = camera.spans(low, high)
-    windows[behind] = 0
     nearest = np.where(seen, points[..., 2], np.inf).min(1) - 1e-3
-    return windows.tolist(), nearest.tolist()
+    return camera.spans(low, high).tolist(), nearest.tolist()
 
 
 @dataclass
@@ -150,30 +144,26 @@ def _surface_table(scene: Scene, camera: Camera) -> tuple[np.ndarray, ...]:
     # The hull is seen from inside: its normals point the other way.
     sign = np.array([-1, 1] * 3) * np.where(rows == 0, -1, 1)
     normals = axes[:, _FACE_AXES[:, 0]] * sign[..., None]  # (P, 6, 3)
-    u_axis, v_axis = _FACE_AXES[:, 1], _FACE_AXES[:, 2]
+    u_axis, v_axis = _FACE_AXES[:, 1:].T
     # Wood grain and stripes follow the longer edge of a board, but bricks and wall paper stay
     # upright on inner walls too.
     pinned = np.isin(materials, scene.pinned)
     turn = (halves[:, v_axis] > halves[:, u_axis]) & ~fit & ~np.isin(materials, scene.hull)
-    turn &= ~pinned
-    u_axis, v_axis = np.where(turn, v_axis, u_axis), np.where(turn, u_axis, v_axis)
+    axis = np.where(turn & ~pinned, [[v_axis], [u_axis]], [[u_axis], [v_axis]])  # (2, P, 6)
     matrix = axes @ camera.axes  # (P, 3, 3)
     origin = np.einsum("pij,pj->pi", axes, camera.position - centres)
     tile = scene.materials.tile[materials]
     # Boards of one material must not all show the same piece of it.
     jitter = (rows * 0.37 + np.arange(FACES) * 0.21) * ~fit + 0.5 * fit
-    table = np.empty((4, 2, *materials.shape), np.float32)
-    for k, axis in enumerate((u_axis, v_axis)):
-        half = halves[rows, axis]
-        scale = np.where(fit, 0.5 / half, 1 / tile)
-        # Picture rows count downwards, walls upwards.
-        up = np.where(axis == 2, -scale, scale)
-        table[:3, k] = np.moveaxis(matrix[rows, axis] * up[..., None], -1, 0)
-        table[3, k] = origin[rows, axis] * up + np.where(pinned, half / tile, jitter)
-        if k == 0:
-            tiles = scale.astype(np.float32).ravel()
+    half = halves[rows, axis]
+    scale = np.where(fit, 0.5 / half, 1 / tile)
+    # Picture rows count downwards, walls upwards.
+    up = np.where(axis == 2, -scale, scale)
+    shift = origin[rows, axis] * up + np.where(pinned, half / tile, jitter)
+    slopes = np.moveaxis(matrix[rows, axis] * up[..., None], -1, 0)
+    table = np.stack([*slopes, shift]).astype(np.float32).reshape(4, 2, -1)
     normals = np.ascontiguousarray(normals.reshape(-1, 3).T, np.float32)
-    return table.reshape(4, 2, -1), tiles, materials.ravel(), normals
+    return table, scale[0].astype(np.float32).ravel(), materials.ravel(), normals
 
 
 def _curved(shape: Shape, tile: np.float32, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

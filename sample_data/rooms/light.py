@@ -55,12 +55,9 @@ def _is_lit(shapes: list[Shape], lamp: np.ndarray, start: np.ndarray) -> np.ndar
     length = np.sqrt(dot(beam, beam))
     unit = -beam / length
     lit = np.ones(length.shape, bool)
-    for body in shapes:
-        if not body.casts_shadow:
-            continue
+    for body in (shape for shape in shapes if shape.casts_shadow):
         gap = (body.centre - lamp).astype(np.float32)
-        distance = float(np.sqrt((gap**2).sum()))
-        radius = float(np.sqrt((body.half**2).sum()))
+        distance, radius = float(np.linalg.norm(gap)), float(np.linalg.norm(body.half))
         # Only points inside the cone of the bounding sphere and behind its front can be hidden.
         near = lit & (length > distance - radius)
         if distance > radius:

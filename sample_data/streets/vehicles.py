@@ -101,7 +101,7 @@ def _wheels(kit: Kit, axles: list[float], track: float, radius: float) -> list[S
 def _pane(
     foot: tuple[float, float], top: tuple[float, float], width: float, thick: float, glass: int
 ) -> Shape:
-    """Build a sloped screen from `foot` (x, z) up to `top` (x, z), its body behind the outside.
+    """Build a sloped screen whose outside goes from `foot` (x, z) up to `top` (x, z).
 
     The outside is the side away from the cabin: forward where the screen leans back.
     """
