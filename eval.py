@@ -92,9 +92,8 @@ def main(argv: list[str] | None = None) -> None:
             print(describe(checkpoint, args))
             if args.export_released:
                 out = Path(args.export_released)
-                print(
-                    f"wrote {save_released(out, model)} tensors under the release's names to {out}"
-                )
+                written = save_released(out, model)
+                print(f"wrote {written} tensors under the release's names to {out}")
         if not args.export_released:
             save_dir = Path(args.save_dir or checkpoint.path.parent / "eval_result")
             check_no_run(save_dir)
