@@ -247,6 +247,43 @@ def hidden(depth: np.ndarray, radius: int | None = None) -> np.ndarray:
     return (depth > 0) & (depth * (1 - HIDDEN_RATIO) > surface)
 
 
+def scan_depth(
+    points: np.ndarray,
+    extrinsics: np.ndarray,
+    camera: Camera,
+    size: tuple[int, int],
+    *,
+    radius: int | None = None,
+) -> np.ndarray:
+    """Return (H, W) float32 metres of a scan in a camera's image, 0 = no measurement.
+
+    Args:
+        points: (N, 3) metres in the scanner's frame; points that are not finite are left out.
+        extrinsics: (4, 4) scanner to camera. radius: see `hidden`.
+
+    Raises:
+        DataError: no points, or next to none of them before the camera and in its image.
+    """
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        raise DataError("its scan holds no points")
+
+    def seen(transform: np.ndarray) -> np.ndarray:
+        local = moved(points, transform)
+        return splat(camera.pixels(local), local[:, 2], size)
+
+    depth = seen(extrinsics)
+    found = np.count_nonzero(depth)
+    if found < max(1, min(LEAST_INSIDE * len(points), 50)):
+        instead = np.count_nonzero(seen(np.linalg.inv(extrinsics)))
+        hint = "is it another camera's scan, or are the extrinsics another's?"
+        if instead > 10 * max(found, 10):
+            hint = f"with the extrinsics turned round {instead} would: they go from scan to camera"
+        raise DataError(f"{found} of {len(points)} points of its scan fall into its image; {hint}")
+    depth[hidden(depth, radius)] = 0
+    return depth
+
+
 def scan_frame(
     rgb: np.ndarray,
     points: np.ndarray,
@@ -258,37 +295,10 @@ def scan_frame(
     radius: int | None = None,
     **rest: object,
 ) -> Frame:
-    """Return the frame of an image and a scan beside it.
-
-    Args:
-        rgb: (H, W, 3) uint8 of `camera`. points: (N, 3) metres in the scanner's frame; those that
-            are not finite are left out.
-        extrinsics: (4, 4) scanner to camera.
-        distortion: see `Camera.seen`. radius: see `hidden`. rest: of `Frame`.
-
-    Raises:
-        DataError: no points, next to none of them before the camera and in its image, or an image
-            of another size than the camera's.
-    """
-    size = rgb.shape[:2]
-    taken = camera.fitted(size).seen(distortion)
-    points = points[np.isfinite(points).all(axis=1)]
-    if not len(points):
-        raise DataError("its scan holds no points")
-
-    def seen(transform: np.ndarray) -> np.ndarray:
-        local = moved(points, transform)
-        return splat(taken.pixels(local), local[:, 2], size)
-
-    depth = seen(extrinsics)
-    found = np.count_nonzero(depth)
-    if found < max(1, min(LEAST_INSIDE * len(points), 50)):
-        instead = np.count_nonzero(seen(np.linalg.inv(extrinsics)))
-        hint = "is it another camera's scan, or are the extrinsics another's?"
-        if instead > 10 * max(found, 10):
-            hint = f"with the extrinsics turned round {instead} would: they go from scan to camera"
-        raise DataError(f"{found} of {len(points)} points of its scan fall into its image; {hint}")
-    depth[hidden(depth, radius)] = 0
+    """Return the frame of an image (H, W, 3) uint8 of `camera` and a scan; see `scan_depth` and
+    `Camera.seen`. `rest` are other fields of the frame."""
+    taken = camera.fitted(rgb.shape[:2]).seen(distortion)
+    depth = scan_depth(points, extrinsics, taken, rgb.shape[:2], radius=radius)
     return Frame(camera.undistort(rgb, distortion), depth, taken.of_frame, name, **rest)
 
 

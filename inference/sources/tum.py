@@ -45,7 +45,8 @@ def open_tum(
     pairs, gaps = match_times(path, images.index.values, maps.index.values, max_dt)
     poses, listed = {}, path / "groundtruth.txt"
     if listed.is_file() and len(table := _table(listed, 8)):
-        numbers = table.iloc[:, :8].to_numpy(np.float64)
+        with damage(listed):
+            numbers = table.iloc[:, :8].to_numpy(np.float64)
         rows, away = nearest_in_time(images.index.to_numpy(), numbers[:, 0])
         near = np.flatnonzero(away <= max_dt)
         poses = {i: pose_matrix(numbers[rows[i], 1:4], numbers[rows[i], 4:8]) for i in near}
