@@ -41,9 +41,8 @@ def fray(scene: Scene, hits: Hits, rng: Generator) -> None:
     here, there = leafy[rows, columns], leafy[other]
     behind = hits.depth[other] > hits.depth[rows, columns]
     taken = np.where(here, ~there & behind, there & ~behind)
-    source = tuple(index[taken] for index in other)
     for picture in (hits.depth, hits.surface):
-        picture[rows[taken], columns[taken]] = picture[source]
+        picture[rows, columns] = np.where(taken, picture[other], picture[rows, columns])
 
 
 def drape(scene: Scene, seen: Surfaces) -> None:

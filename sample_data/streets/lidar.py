@@ -72,10 +72,9 @@ def scan(scene: Scene, position: np.ndarray, axes: np.ndarray, rng: Generator) -
     # Panes and black paint mirror the pulse away whatever the distance.
     chance = table.infrared.take(seen.material) * signal / (signal + _HALF_SIGNAL)
     chance *= np.clip(0.75 + 15 * grey, 0, 1)
-    sigma = np.full(len(distance), RANGE_NOISE)
     leaves = table.foliage.take(seen.material)  # let pulses through and blur them
     chance[leaves] *= 0.96
-    sigma[leaves] = FOLIAGE_NOISE
+    sigma = np.where(leaves, FOLIAGE_NOISE, RANGE_NOISE)
     draw = rng.random(len(distance))
     measured = distance + rng.standard_normal(len(distance)) * sigma
     kept = (draw < chance) & ~is_sky(hits) & (distance > NEAREST) & (distance < FARTHEST)
