@@ -45,13 +45,10 @@ class UpProjection(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
         """(B, I, h, w), a skip of (B, S, *size) where the block has one -> (B, C, *size)."""
         branch, shortcut = unpool_bn_halves(self.unpool_conv, self.bn, x, size)  # (B, C, H, W)
+        branch = F.relu(branch)  # not in place: backward of the shortcut shares its memory
         if self.joins_skip:
             joined = torch.cat((branch, skip), dim=1)
-            # In place, so that backward keeps the branch once: as a part of what is convolved.
-            joined[:, : branch.shape[1]].relu_()
             branch = conv_bn(self.skip_conv, self.skip_bn, joined, relu=True)
-        else:
-            branch = F.relu(branch)  # not in place: backward of the shortcut shares its memory
         return conv_bn(self.conv, self.conv_bn, branch, add=shortcut, relu=True)
 
 

@@ -116,7 +116,11 @@ class DepthCompletionNet(nn.Module):
         if min(size) < MIN_SIZE:
             raise ValueError(f"the image must be at least {MIN_SIZE}x{MIN_SIZE}, got {size}")
         filled = fill_depth(rgbd[:, 3:4]) if self.depth_input == "filled" else None
-        bottleneck, skips, deep_size = self.encoder(_encoder_input(rgbd, filled))
+        x = _encoder_input(rgbd, filled)
+        if self.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # The library convolves in NHWC there and would lay out every map before and after.
+            x = x.contiguous(memory_format=torch.channels_last)
+        bottleneck, skips, deep_size = self.encoder(x)
         depth, guidance, log_error = self.decoder(
             bottleneck, skips, deep_size, size, with_error=with_error
         )

@@ -102,11 +102,16 @@ def _crop(x: Tensor, height: int, width: int) -> Tensor:
     """The top left (..., height, width) of x, which is at least that large. Unlike a slice,
     `narrow` states the result's size, which keeps sizes free in an exported network; its backward
     pass writes the whole map twice, so that it is left out where there is nothing to crop."""
-    sizes_are_free = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return x.narrow(-2, 0, height).narrow(-1, 0, width)
+    in_nhwc = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    cropped = x
     for axis, size in ((-2, height), (-1, width)):
-        if sizes_are_free or x.shape[axis] != size:
-            x = x.narrow(axis, 0, size)
-    return x
+        if x.shape[axis] != size:
+            cropped = cropped.narrow(axis, 0, size)
+    # In NHWC, batch normalisation takes ten times as long where rows or columns are left out.
+    gathers = in_nhwc and x.requires_grad
+    return cropped.contiguous(memory_format=torch.channels_last) if gathers else cropped
 
 
 def to_convolution_layout(weight: Tensor) -> Tensor:
