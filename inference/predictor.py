@@ -91,9 +91,15 @@ class Predictor(ModelHubMixin, library_name="cspn-depth", tags=["depth-completio
             raise OptionError(
                 f"a tile needs at least {MIN_TILE_PIXELS} pixels, got {max_tile_pixels}"
             )
-        self.model, self.device = model.eval(), torch.device(device)
-        self.rgb_encoding, self.short_side, self.density = rgb_encoding, short_side, density
-        self.resize, self.max_tile_pixels, self.thin, self.amp = resize, max_tile_pixels, thin, amp
+        self.model = model.eval()
+        self.device = torch.device(device)
+        self.rgb_encoding = rgb_encoding
+        self.short_side = short_side
+        self.density = density
+        self.resize = resize
+        self.max_tile_pixels = max_tile_pixels
+        self.thin = thin
+        self.amp = amp
         self.checkpoint: Checkpoint | None = None
         self.settings: config.NetworkConfig | None = None
 
