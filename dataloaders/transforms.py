@@ -143,7 +143,7 @@ def encode_rgb(
     """
     out = np.empty(rgb.shape, np.float32) if out is None else out
     for entries, channel, result in zip(_tables()[encoding], rgb, out, strict=True):
-        result[:] = cv2.LUT(channel, entries)
+        cv2.LUT(channel, entries, dst=result)
     return out
 
 
