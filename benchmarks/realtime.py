@@ -68,7 +68,7 @@ def network_rows(path: Path, args: argparse.Namespace) -> list[dict]:
     image = training[0][0]
     made = forms(model, [rgbd for rgbd, _ in training])
     with torch.inference_mode():
-        # In turns of many: ONNX Runtime's threads wait for their next image with full power.
+        # In turns of many images, as a stream has them.
         timed = {name: lambda form=form: form(image) for name, form in made.items()}
         seconds = medians(timed, CPU, 3, run=args.repeats)
         errors = {
