@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 
 PROBES = 64
+PADDINGS = ("same", "valid")  # by name, which the library does not take
 
 
 class _Packed:
@@ -148,6 +149,8 @@ def packed_weight(
     weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
     if layer.training or not _can_pack(x, dtype) or (bn is not None and bias is not None):
         return None
+    if getattr(layer, "padding_mode", "zeros") != "zeros" or layer.geometry()[0] in PADDINGS:
+        return None  # PyTorch pads by itself
     tensors = (weight,)
     if bn is not None:
         tensors += bn.weight, bn.bias, bn.running_mean, bn.running_var

@@ -296,6 +296,24 @@ def test_a_sum_is_right_for_maps_of_any_size_and_layout(channels, size, relu):
                 assert torch.equal(add, before)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 1, "padding_mode": "reflect"},
+        {"padding": 1, "padding_mode": "circular"},
+        {"padding": "same"},
+        {"padding": "valid"},
+    ],
+)
+def test_a_padding_that_is_not_a_number_of_zeros_is_pytorchs(options):
+    conv = packing.Conv2d(4, 4, 3, bias=False, **options).eval()
+    bn, x = nn.BatchNorm2d(4).eval(), torch.rand(1, 4, 9, 11)
+    with torch.inference_mode():
+        expected = nn.Conv2d.forward(conv, x)
+        assert torch.equal(conv(x), expected)
+        assert torch.equal(packing.conv_bn(conv, bn, x), bn(expected))
+
+
 def test_a_convolution_of_another_class_is_run(model):
     class Negative(packing.Conv2d):
         def forward(self, x):
