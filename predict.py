@@ -15,6 +15,10 @@ millimetres), <stem>_depth.npy (float32 metres), <stem>_picture.png (to look at)
 names (`inference.stream`); what an earlier run wrote is kept.
 """
 
+import gc
+
+gc.disable()  # the half a million objects that imports make all stay: looking for others is waiting
+
 import argparse
 import time
 from collections.abc import Callable
@@ -46,6 +50,8 @@ from inference.sources import open_source
 from inference.sources.calibration import read_camera
 from inference.sources.projection import Camera
 from inference.stream import run_stream
+
+gc.enable()
 
 LOWER = "try a smaller --max_tile_pixels"
 PNG_LIMIT = 65.535  # metres that 16 bits of millimetres hold

@@ -33,6 +33,7 @@ from benchmarks.timing import RESULTS, describe
 from dataloaders import NYUDepthDataset, make_loader
 from dataloaders.hdf5 import write_frame
 from dataloaders.pillow_exact.jit import HAS_NUMBA
+from engine.precision import keep_freed_memory
 from sample_data.rooms import render_frame
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -174,6 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.frames < 1 or args.repeats < 1:
         parser.error("--frames and --repeats must be at least 1")
+    keep_freed_memory()  # as train.py does, for both
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     about = (

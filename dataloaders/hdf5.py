@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import io
 import itertools
 import math
 import os
@@ -127,8 +128,10 @@ _UNLOCKED.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # with all that was opened i
 
 def _open_file(path: Path) -> h5py.h5f.FileID:
     """Open a frame's file, or raise what the first way to open it raised."""
-    if isinstance(path, ShardMember):
-        return h5py.h5f.open_file_image(path.read_bytes())
+    if isinstance(path, ShardMember):  # which HDF5 reads as it reads a file, without a copy of all
+        access = _UNLOCKED.copy()
+        access.set_fileobj_driver(h5py.h5fd.fileobj_driver, io.BytesIO(path.read_bytes()))
+        return h5py.h5f.open(os.fsencode(path), _READ, fapl=access)
     errors: list[OSError] = []
     for flags, access in ((_READ, _UNLOCKED), (_APPENDED, _UNLOCKED), (_READ, None)):
         try:

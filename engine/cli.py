@@ -10,6 +10,7 @@ ended (`| head`).
 
 import contextlib
 import errno
+import gc
 import os
 import select
 import sys
@@ -29,6 +30,7 @@ Main = Callable[[list[str] | None], int | None]
 
 def run_script(main: Main, **options: object) -> NoReturn:
     """Run a command and end the process with its exit code; see `exit_code` for the options."""
+    gc.freeze()  # what was imported stays: without this the end of a command looks through it all
     open_streams()
     code = exit_code(main, **options)
     try:

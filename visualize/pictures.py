@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import imageio.v3 as imageio
 import matplotlib
 import numpy as np
@@ -15,7 +16,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.ndimage import minimum_filter
 
 from dataloaders.sampling import resize_points
 from engine.files import whole_file
@@ -69,7 +69,9 @@ def widen(depth: np.ndarray, most: float = 1.0) -> np.ndarray:
     known = depth > 0
     if known.mean() > most:
         return depth
-    nearest = minimum_filter(np.where(known, depth, np.inf), 3)
+    nearest = cv2.erode(
+        np.where(known, depth, np.inf), np.ones((3, 3)), borderType=cv2.BORDER_REPLICATE
+    )
     return np.where(np.isfinite(nearest), nearest, 0)
 
 
