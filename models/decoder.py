@@ -45,11 +45,52 @@ class UpProjection(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
         """(B, I, h, w), a skip of (B, S, *size) where the block has one -> (B, C, *size)."""
         branch, shortcut = unpool_bn_halves(self.unpool_conv, self.bn, x, size)  # (B, C, H, W)
-        branch = F.relu(branch)  # not in place: backward of the shortcut shares its memory
         if self.joins_skip:
-            joined = torch.cat((branch, skip), dim=1)
+            joined = relu_cat(branch, skip)
             branch = conv_bn(self.skip_conv, self.skip_bn, joined, relu=True)
+        else:
+            branch = F.relu(branch)  # not in place: backward of the shortcut shares its memory
         return conv_bn(self.conv, self.conv_bn, branch, add=shortcut, relu=True)
+
+
+def relu_cat(x: Tensor, skip: Tensor) -> Tensor:
+    """Return relu(x) (B, C, h, w) and `skip` (B, S, h, w) joined, (B, C + S, h, w)."""
+    if x.requires_grad and skip.requires_grad and not torch.compiler.is_compiling():
+        return _ReluCat.apply(x, skip)
+    return torch.cat((F.relu(x), skip), dim=1)
+
+
+class _ReluCat(torch.autograd.Function):
+    """`relu_cat` whose backward pass reads the relu's result in what it returns, which the
+    convolution after it keeps anyway; PyTorch's would keep it once more."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, skip: Tensor) -> Tensor:
+        joined = torch.cat((x, skip), dim=1)
+        joined[:, : x.shape[1]].relu_()
+        return joined
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor], joined: Tensor) -> None:
+        ctx.channels = [x.shape[1] for x in inputs]
+        ctx.save_for_backward(joined)
+        ctx.save_for_forward(joined)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        of_x, of_skip = gradient.split(ctx.channels, dim=1)
+        return _through_relu(ctx, of_x), of_skip
+
+    @staticmethod
+    def jvp(ctx, of_x: Tensor, of_skip: Tensor) -> Tensor:
+        return torch.cat((_through_relu(ctx, of_x), of_skip), dim=1)
+
+
+def _through_relu(ctx, gradient: Tensor) -> Tensor:
+    (joined,) = ctx.saved_tensors
+    return torch.ops.aten.threshold_backward(gradient, joined[:, : ctx.channels[0]], 0)
 
 
 class Decoder(nn.Module):

@@ -14,6 +14,7 @@ from models import (
     export_released_state_dict,
     is_released_state_dict,
 )
+from models.decoder import UpProjection, relu_cat
 from models.imagenet_weights import load_imagenet_encoder
 from models.unpool import UnpoolConv, unpool_fast, unpool_slow
 
@@ -147,6 +148,43 @@ def test_where_nothing_is_cropped_the_backward_pass_has_no_crop():
             nodes += [following for following, _ in node.next_functions]
     names = {node.name() for node in passed}
     assert "ConvolutionBackward0" in names and "SliceBackward0" not in names
+
+
+def test_joining_a_relu_and_a_skip_differentiates_as_pytorchs_operations_do():
+    torch.manual_seed(0)
+    x, skip = (torch.randn(2, c, 3, 4, dtype=torch.float64, requires_grad=True) for c in (3, 2))
+    assert torch.autograd.gradcheck(relu_cat, (x, skip), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(relu_cat, (x, skip))
+    joined, expected = relu_cat(x, skip), torch.cat((x.relu(), skip), dim=1)
+    assert torch.equal(joined, expected) and joined.grad_fn.name() != expected.grad_fn.name()
+    for_each = torch.randn_like(joined)
+    ours, plain = (torch.autograd.grad(y, (x, skip), for_each) for y in (joined, expected))
+    assert torch.equal(ours[0], plain[0]) and torch.equal(ours[1], plain[1])
+    with torch.no_grad():
+        assert torch.equal(relu_cat(x, skip), expected)
+
+    def of_one(x, skip):
+        return torch.func.grad(lambda x: relu_cat(x[None], skip[None]).square().sum())(x)
+
+    per_sample = torch.func.vmap(of_one)(x.detach(), skip.detach())
+    assert torch.equal(per_sample, 2 * x.detach().relu())
+
+
+def test_training_keeps_what_is_joined_once():
+    block = UpProjection(8, 4, 6, "fused")
+    x, skip = torch.rand(2, 8, 5, 6, requires_grad=True), torch.rand(2, 6, 10, 12).requires_grad_()
+    kept: dict[int, tuple] = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tuple(tensor.shape), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = block(x, (10, 12), skip)
+    shapes = [shape for shape, _ in kept.values()]
+    assert shapes.count((2, 10, 10, 12)) == 1  # joined; of (2, 4, 10, 12) there are what the two
+    # other convolutions gave, what the second relu did, and the block's result.
+    assert shapes.count((2, 4, 10, 12)) == 4 and out.shape == (2, 4, 10, 12)
 
 
 def test_an_unknown_architecture_gets_a_sentence():
