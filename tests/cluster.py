@@ -27,7 +27,7 @@ from tests.conftest import write_frames
 from tests.faults.runs import ROOT, differing_files
 
 STEPS = 6
-FLAGS = ["--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "2", "--nesterov"]
+FLAGS = ["--arch", "resnet10_half", "--cspn_step", "2", "--batch_size_train", "2", "--nesterov"]
 FLAGS += ["--num_workers", "0", "--device", "cpu", "--resume", "auto", "--num_epoch", "3"]
 EVERY_STEP = ["--save_minutes", "0.0001"]  # a checkpoint after each
 PORT = 29500

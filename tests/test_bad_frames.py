@@ -108,7 +108,7 @@ def test_the_limit_is_one_percent_of_the_epoch_and_one_at_least():
     assert skipped.add({"skipped": ["c.h5 is torn"]}) == ["c.h5 is torn"]
 
 
-SMALL = ["--arch", "resnet18", "--cspn_step", "1", "--num_workers", "0", "--num_epoch", "1"]
+SMALL = ["--arch", "resnet10_half", "--cspn_step", "1", "--num_workers", "0", "--num_epoch", "1"]
 SMALL += ["--bad_frames", "skip", "--batch_size_train", "3"]
 
 

@@ -24,7 +24,7 @@ from models import build_model
 from tests.conftest import write_frames
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ["--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "4", "--nesterov"]
+FLAGS = ["--arch", "resnet10_half", "--cspn_step", "2", "--batch_size_train", "4", "--nesterov"]
 FLAGS += ["--num_workers", "0", "--device", "cpu", "--sync_batchnorm", "--resume", "auto"]
 
 
@@ -60,7 +60,7 @@ def test_two_processes_train_and_score_like_one_and_one_goes_on_for_two(frames, 
     one, two = (torch.load(tmp_path / n / "last.pth", weights_only=True) for n in ("one", "two"))
     assert (one["step"], one["epoch"]) == (two["step"], two["epoch"]) == (1, 1)
     seed_everything(0)
-    start = dict(build_model("resnet18", cspn_steps=2).named_parameters())
+    start = dict(build_model("resnet10_half", cspn_steps=2).named_parameters())
     steps = [
         torch.cat([(run["model"][name] - start[name]).flatten().double() for name in start])
         for run in (one, two)
@@ -94,9 +94,9 @@ def test_bad_frames_are_counted_over_all_processes(tmp_path):
 
 
 def test_two_processes_evaluate_like_one_and_one_of_them_writes(frames, tmp_path):
-    state = {"args": {"arch": "resnet18", "cspn_step": 2}, "epoch": 1, "scores": {}}
+    state = {"args": {"arch": "resnet10_half", "cspn_step": 2}, "epoch": 1, "scores": {}}
     seed_everything(0)
-    state["model"] = build_model("resnet18", cspn_steps=2).state_dict()
+    state["model"] = build_model("resnet10_half", cspn_steps=2).state_dict()
     save_checkpoint(tmp_path / "run" / "best_model.pth", state)
     flags = ["--resume", tmp_path / "run", "--data_root", frames, "--device", "cpu"]
     flags += ["--num_workers", 0, "--pictures", 1, "--no-baselines", "--save_dir"]

@@ -36,7 +36,7 @@ SHAPES = [(2, 228, 304), (1, 61, 95), (2, 33, 47), (1, 32, 32), (1, 100, 32)]
 def network(seed=0, **options):
     """A ResNet-18 network with weights and statistics that give depth of a few metres."""
     torch.manual_seed(seed)
-    model = build_model("resnet18", **options)
+    model = build_model("resnet10_half", **options)
     with torch.no_grad():
         model.train()(torch.rand(2, 4, 64, 96))
     return model.eval()
@@ -75,7 +75,7 @@ def exported(tmp_path_factory):
     defaults: the folder, the text and the network."""
     folder = tmp_path_factory.mktemp("exported")
     model = network(cspn_steps=5, cspn_norm_type="8sum_abs", cspn_anchor="sparse", confidence=True)
-    args = {"arch": "resnet18", "cspn_step": 5, "cspn_norm_type": "8sum_abs", "n_sample": 200}
+    args = {"arch": "resnet10_half", "cspn_step": 5, "cspn_norm_type": "8sum_abs", "n_sample": 200}
     args |= {"confidence": True}
     args |= {"cspn_anchor": "sparse", "rgb_encoding": "normalized", "data_set": "nyudepth"}
     state = {"args": args, "epoch": 3, "scores": {}, "model": model.state_dict()}
@@ -108,8 +108,8 @@ def test_int8_gives_nearly_the_networks_depth_from_a_smaller_file(exported, tmp_
     folder, _, model = exported
     path, whole = folder / "new" / "model.onnx", tmp_path / "int8.onnx"
     rgbd = inputs(3, 64, 96)
-    # 17 of the encoder's 3x3 and 3 1x1 convolutions and the decoder's 7.
-    assert save_int8(path, whole, rgbd.split(1)) == 27
+    # 9 of the encoder's 3x3 and 3 1x1 convolutions and the decoder's 7.
+    assert save_int8(path, whole, rgbd.split(1)) == 19
     assert whole.stat().st_size < 0.7 * path.stat().st_size
     with torch.no_grad():
         expected = model(rgbd).numpy()
@@ -124,7 +124,7 @@ def test_the_command_calibrates_int8_on_a_data_root_and_writes_onnx_alone(
 ):
     run, out = str(exported[0] / "run"), tmp_path / "int8.onnx"
     main(["--resume", run, "--out", str(out), "--int8", str(tiny_root)])
-    assert "27 convolutions in INT8; on the mean 0." in capsys.readouterr().out
+    assert "19 convolutions in INT8; on the mean 0." in capsys.readouterr().out
     assert onnx_runner(out)(inputs(1, 61, 95)).shape == (1, 1, 61, 95)
     with pytest.raises(OptionError, match=r"must end in \.onnx, the kind that --int8 writes"):
         main(["--resume", run, "--out", str(tmp_path / "model.pt2"), "--int8", str(tiny_root)])

@@ -21,7 +21,7 @@ from engine.signals import Stopped, StopRequest
 from tests.faults import disk, kills, runs, twins
 from tests.faults.runs import differing_files
 
-SMALL = ["--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "1", "--nesterov"]
+SMALL = ["--arch", "resnet10_half", "--cspn_step", "2", "--batch_size_train", "1", "--nesterov"]
 SMALL += ["--num_epoch", "2", "--num_workers", "0"]
 
 

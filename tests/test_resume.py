@@ -14,7 +14,8 @@ from engine.config import TrainConfig
 from engine.errors import CheckpointError, OptionError
 from engine.flags import Resume
 
-SMALL = ["--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "2", "--num_workers", "0"]
+SMALL = ["--arch", "resnet10_half", "--cspn_step", "2"]
+SMALL += ["--batch_size_train", "2", "--num_workers", "0"]
 OWN = ["--rgb_encoding", "normalized", "--cspn_norm_type", "8sum_abs", "--n_sample", "100"]
 OWN += ["--lr_schedule", "cosine", "--num_epoch", "2", "--refine", "none", "--seed", "3"]
 

@@ -16,12 +16,14 @@ from PIL import Image
 
 import eval as eval_script
 import train as train_script
+from engine.checkpoint import save_checkpoint
 from engine.cli import exit_code
 from engine.metrics import METRICS
 from models import build_model, convert_released_state_dict
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ["--arch", "resnet18", "--cspn_step", "4", "--batch_size_train", "2", "--num_workers", "0"]
+SMALL = ["--arch", "resnet10_half", "--cspn_step", "4"]
+SMALL += ["--batch_size_train", "2", "--num_workers", "0"]
 
 
 def train(*flags):
@@ -119,12 +121,15 @@ def test_a_held_out_scene_chooses_the_best_epoch(tmp_path, capsys):
     assert float(mean["RMSE"]) == pytest.approx(float(trained["RMSE"]), rel=1e-5)
 
 
-def test_weights_exported_under_the_releases_names_round_trip(run, tmp_path, capsys):
-    evaluate("--resume", run, "--export-released", tmp_path / "released.pth")
+def test_weights_exported_under_the_releases_names_round_trip(tiny_root, tmp_path, capsys):
+    saved = build_model("resnet18").state_dict()
+    args = {"arch": "resnet18", "data_root": str(tiny_root)}
+    state = {"args": args, "epoch": 1, "scores": {}, "model": saved}
+    save_checkpoint(tmp_path / "run" / "best_model.pth", state)
+    evaluate("--resume", tmp_path / "run", "--export-released", tmp_path / "released.pth")
     assert "under the release's names" in capsys.readouterr().out
     exported = torch.load(tmp_path / "released.pth", weights_only=True)
     assert "gud_up_proj_layer1.conv1.weight" in exported
-    saved = torch.load(run / "best_model.pth", weights_only=True)["model"]
     back = convert_released_state_dict(exported)
     assert back.keys() == saved.keys()
     assert all(torch.equal(back[key], saved[key]) for key in saved)
@@ -162,7 +167,7 @@ def test_max_steps_ends_a_run_early(tiny_root, tmp_path):
 def test_evaluation_reads_its_settings_from_the_checkpoint(run, tiny_root, capsys):
     evaluate("--resume", run / "best_model.pth", "--pictures", 1)
     text = capsys.readouterr().out
-    assert "this project's checkpoint, cspn_unet resnet18" in text
+    assert "this project's checkpoint, cspn_unet resnet10_half" in text
     assert "propagation: 4 steps, 8sum, coarse" in text
     result = run / "eval_result"
     rows = read_csv(result / "eval.csv")
@@ -217,8 +222,6 @@ def test_published_files_and_ours_score_the_same(tiny_root, tmp_path, capsys):
     published = tmp_path / "published" / "best_model.pth"
     published.parent.mkdir()
     torch.save({f"module.{key}": value for key, value in state.items()}, published)
-    from engine.checkpoint import save_checkpoint
-
     model = build_model("resnet18")
     model.load_state_dict(convert_released_state_dict(state))
     args = {"arch": "resnet18", "data_root": str(tiny_root)}
@@ -265,7 +268,6 @@ def test_training_and_evaluation_run_on_the_real_frames(real_frames, tmp_path, d
 
 def test_a_strangers_checkpoint_in_the_published_folder_is_evaluated_as_ours(tmp_path):
     """The authors' instructions: put best_model.pth there, run the script."""
-    from engine.checkpoint import save_checkpoint
     from sample_data.rooms import generate
 
     project = tmp_path / "project"

@@ -14,7 +14,7 @@ from tests.conftest import write_frames
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRAMES = 4
 FLAGS = (
-    *("--arch", "resnet18", "--cspn_step", "2", "--batch_size_train", "1", "--nesterov"),
+    *("--arch", "resnet10_half", "--cspn_step", "2", "--batch_size_train", "1", "--nesterov"),
     *("--num_workers", "2", "--device", "cpu", "--num_epoch", "2"),
 )
 
