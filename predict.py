@@ -17,7 +17,8 @@ names (`inference.stream`); what an earlier run wrote is kept.
 
 import gc
 
-gc.disable()  # the half a million objects that imports make all stay: looking for others is waiting
+# Imports make 200,000 objects, all of which stay: no garbage is worth looking for until then.
+gc.disable()
 
 import argparse
 import time

@@ -134,7 +134,8 @@ def main(argv: list[str] | None = None) -> None:
         }
         for form, value in values.items()
     ]
-    write_results("training_memory" if args.memory else "training", device, rows)
+    name = "training_memory" if args.memory else "training"
+    write_results(name + "_given_back" * args.give_back_memory, device, rows)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ Main = Callable[[list[str] | None], int | None]
 
 def run_script(main: Main, **options: object) -> NoReturn:
     """Run a command and end the process with its exit code; see `exit_code` for the options."""
-    gc.freeze()  # what was imported stays: without this the end of a command looks through it all
+    gc.freeze()  # what was imported is no garbage: at its end Python would look through all of it
     open_streams()
     code = exit_code(main, **options)
     try:

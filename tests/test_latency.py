@@ -28,8 +28,9 @@ def loaded_after(code):
 
 def test_a_prediction_imports_nothing_heavy():
     assert not loaded_after(
-        "import numpy as np, predict\n"
+        "import gc, numpy as np, predict\n"
         "from engine.checkpoint import shipped_network\n"
+        "assert gc.isenabled()\n"
         "predictor = predict.Predictor.from_checkpoint(shipped_network(), device='cpu')\n"
         "predictor.model.refinement.impl = 'eager'\n"
         "depth = np.zeros((48, 64)); depth[::9, ::9] = 2\n"
@@ -48,7 +49,7 @@ def test_predict_py_compiles_nothing_for_one_image(tmp_path):
         "              'cpu', '--out', folder + '/out'])"
     )
     assert (tmp_path / "out" / "a_depth.npy").is_file()
-    assert not {"torch._dynamo", "sympy", "torchvision", "numba", "pandas"} & set(found)
+    assert set(found) <= {"matplotlib"}  # which draws the picture
 
 
 def test_loading_a_network_draws_no_weights_and_fills_every_one():
