@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
         for form, value in values.items()
     ]
     name = "training_memory" if args.memory else "training"
-    write_results(name + "_given_back" * args.give_back_memory, device, rows)
+    write_results(f"{name}_given_back" if args.give_back_memory else name, device, rows)
 
 
 if __name__ == "__main__":
