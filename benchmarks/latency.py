@@ -87,7 +87,7 @@ def write_photo(folder: Path) -> tuple[str, str]:
 def run(command: list[str], cache: str) -> str:
     """Run Python with a folder for numba's cache and return what it prints."""
     environment = os.environ | {"NUMBA_CACHE_DIR": cache, "PYTHONPATH": str(ROOT)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # containers set it; users keep the compiled
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # set in containers: no .pyc
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
